@@ -1,0 +1,192 @@
+"""Corpora: layouts, splits that do not leak, digests, and the mistakes users make."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from wg.audio.cache import FileHashes
+from wg.audio.corpus import DataConfig, check_segments, load_corpus
+from wg.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+LJ_MINI = ROOT.parent / "shared" / "data" / "LJSpeech-mini"
+needs_lj_mini = pytest.mark.skipif(
+    not LJ_MINI.is_dir(), reason="../shared/data/LJSpeech-mini is not beside the repository"
+)
+Make = Callable[..., Path]
+
+
+def config(folder: Path | None, kind: str = "folder", **more: Any) -> DataConfig:
+    values = {"name": "t", "kind": kind, "path": str(folder) if folder else None}
+    return DataConfig.from_dict({**values, "sampling_rate": 16000, "held_out": 2} | more)
+
+
+@pytest.mark.parametrize("name", ["demo", "ljspeech", "folder"])
+def test_packaged_configs(name: str) -> None:
+    values = yaml.safe_load((ROOT / "conf" / "data" / f"{name}.yaml").read_text())
+    cfg = DataConfig.from_dict(values)
+    assert (cfg.name, cfg.kind) == (name, name)
+    assert cfg.mel.sampling_rate == cfg.sampling_rate
+    if name != "demo":
+        with pytest.raises(UserError, match=r"data\.path="):
+            load_corpus(cfg)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampling_rat": 1}, "did you mean 'sampling_rate'"),
+        ({"mel": {"n_mel": 80}}, r"data\.mel\.n_mel is unknown: did you mean 'n_mels'"),
+        ({"kind": "foldr"}, "did you mean 'folder'"),
+        ({"short_clips": "pads"}, "did you mean 'pad'"),
+        ({"sampling_rate": "16000"}, "whole number"),
+        ({"sampling_rate": True}, "whole number"),
+        ({"resample": 1}, "true or false"),
+        ({"held_out": 0}, r"data\.held_out=0"),
+        ({"held_out": 1.5}, r"data\.held_out=1\.5"),
+        ({"sampling_rate": 8000}, "f_max"),
+        ({"mel": {"sampling_rate": 22050}}, r"differs from data\.sampling_rate"),
+        ({"kind": "demo", "path": "/x"}, "data=folder"),
+    ],
+)
+def test_bad_config(changes: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        config(None, **changes)
+
+
+def test_missing_key() -> None:
+    with pytest.raises(UserError, match=r"data\.kind is missing"):
+        DataConfig.from_dict({"name": "x"})
+
+
+def test_folder_is_recursive_and_ignores_other_files(recordings: Make, tmp_path: Path) -> None:
+    folder = recordings([5000] * 5)
+    (folder / "notes.txt").write_text("hello")
+    (folder / "._000.wav").write_text("a Finder leftover")
+    (folder / "deep").mkdir()
+    soundfile.write(folder / "deep" / "a.FLAC", np.full(4000, 0.1), 16000)
+    corpus = load_corpus(config(folder))
+    assert sorted(u.id for u in corpus.train + corpus.held_out) == [
+        *(f"00{k}.wav" for k in range(5)),
+        "deep/a.FLAC",
+    ]
+    assert len(corpus.held_out) == 2
+    assert {u.split for u in corpus.train} == {"train"}
+    assert {u.split for u in corpus.held_out} == {"held_out"}
+    assert corpus.seconds("train") + corpus.seconds("held_out") == 29000 / 16000
+
+
+def test_split_is_stable_nested_and_moves_with_the_folder(recordings: Make) -> None:
+    folder = recordings([4000 + k for k in range(12)])
+    two, five = (load_corpus(config(folder, held_out=n)) for n in (2, 5))
+    assert five.held_out[:2] == two.held_out
+    moved = shutil.copytree(folder, folder.parent / "moved")
+    assert load_corpus(config(moved)).digest == two.digest != five.digest
+    share = load_corpus(config(folder, held_out=0.25))
+    assert len(share.held_out) == 3
+
+
+def test_twins_are_never_held_out(recordings: Make) -> None:
+    folder = recordings([4000 + k for k in range(6)])
+    for k in range(4):
+        shutil.copy(folder / f"00{k}.wav", folder / f"copy{k}.wav")
+    corpus = load_corpus(config(folder))
+    assert {u.id for u in corpus.held_out} == {"004.wav", "005.wav"}
+    with pytest.raises(UserError, match="8 of them with identical copies"):
+        load_corpus(config(folder, held_out=3))
+
+
+def test_changed_bytes_change_the_digest(recordings: Make) -> None:
+    folder = recordings([4000] * 4)
+    before = load_corpus(config(folder))
+    soundfile.write(folder / "001.wav", np.full(4000, 0.25), 16000, subtype="PCM_16")
+    assert load_corpus(config(folder)).digest != before.digest
+
+
+def test_hashes_are_remembered(recordings: Make, private_cache: Path) -> None:
+    folder = recordings([4000] * 4)
+    first = load_corpus(config(folder))
+    memory = private_cache / "file_hashes.json"
+    assert "001.wav" in memory.read_text()
+    assert not FileHashes(private_cache).changed
+    memory.write_text("[broken")
+    assert load_corpus(config(folder)).digest == first.digest
+
+
+def test_mistakes_in_a_folder(recordings: Make, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="holds no"):
+        load_corpus(config(tmp_path / "none"))
+    with pytest.raises(UserError, match="is not a folder"):
+        load_corpus(config(tmp_path / "absent"))
+    folder = recordings([5000] * 3)
+    with pytest.raises(UserError, match=r"lower data\.held_out"):
+        load_corpus(config(folder, held_out=3))
+    (folder / "text.wav").write_text("this is no audio")
+    with pytest.raises(UserError, match=re.escape(str(folder / "text.wav"))):
+        load_corpus(config(folder))
+
+
+def test_rates(recordings: Make) -> None:
+    folder = recordings([5000] * 4, rate=22050)
+    with pytest.raises(UserError, match=r"22050 Hz .*data\.resample=true"):
+        load_corpus(config(folder))
+    soundfile.write(folder / "z.wav", np.full(8000, 0.1), 16000)
+    with pytest.raises(UserError, match=r"16000 Hz \(1 files\), 22050 Hz \(4 files\)"):
+        load_corpus(config(folder, sampling_rate=22050))
+    corpus = load_corpus(config(folder, resample=True))
+    lengths = {u.n_samples for u in corpus.train + corpus.held_out}
+    assert lengths == {8000, -(-5000 * 16000 // 22050)}
+
+
+def test_short_clips(recordings: Make) -> None:
+    corpus = load_corpus(config(recordings([2000, 3000, 5000, 6000, 7000, 8000])))
+    short = [u for u in corpus.train if u.n_samples < 6000]
+    assert short
+    with pytest.raises(UserError) as caught:
+        check_segments(corpus, 6000, "error")
+    for part in (str(short[0].path), "segment_length=", "short_clips=skip", "pad"):
+        assert part in str(caught.value)
+    kept = check_segments(corpus, 6000, "skip")
+    assert {u.id for u in kept.train} == {u.id for u in corpus.train} - {u.id for u in short}
+    assert kept.digest != corpus.digest
+    assert check_segments(corpus, 6000, "pad") is corpus
+    with pytest.raises(UserError, match="leaves none"):
+        check_segments(corpus, 9000, "skip")
+
+
+def lj_layout(folder: Path, rows: list[str]) -> Path:
+    shutil.move(folder, folder.parent / "wavs")
+    (folder.parent / "metadata.csv").write_text("".join(f"{r}|text|text\n" for r in rows))
+    return folder.parent
+
+
+def test_ljspeech_layout(recordings: Make) -> None:
+    root = lj_layout(recordings([4000] * 5), ["000", "001"])
+    corpus = load_corpus(config(root, kind="ljspeech"))
+    assert len(corpus.train) + len(corpus.held_out) == 5
+    (root / "metadata.csv").write_text("000|a|a\n777|b|b\n")
+    with pytest.raises(UserError, match=r"777\.wav"):
+        load_corpus(config(root, kind="ljspeech"))
+    with pytest.raises(UserError, match=r"no metadata\.csv"):
+        load_corpus(config(root / "wavs", kind="ljspeech"))
+
+
+@needs_lj_mini
+def test_ljspeech_mini() -> None:
+    seen = []
+    cfg = config(LJ_MINI, kind="ljspeech", sampling_rate=22050, held_out=4)
+    corpus = load_corpus(cfg, progress=lambda done, total: seen.append((done, total)))
+    assert len(corpus.train) == 28
+    assert len(corpus.held_out) == 4
+    assert corpus.seconds("train") + corpus.seconds("held_out") == pytest.approx(221.7, abs=0.1)
+    assert seen[-1] == (32, 32)

@@ -1,0 +1,156 @@
+"""The store: what was put in comes out, once built, whole or rebuilt, also at once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from wg.audio import store as store_module
+from wg.audio.corpus import Corpus, DataConfig, load_corpus
+from wg.audio.mel import MelConfig, MelSpectrogram
+from wg.audio.store import Store, default_cache_dir
+from wg.errors import UserError
+
+MEL = MelConfig(sampling_rate=16000)
+LENGTHS = [300, 9000, 5000, 16000, 4097]
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def corpus(recordings: Make) -> Corpus:
+    return small_corpus(recordings(LENGTHS))
+
+
+def small_corpus(folder: Path, resample: bool = False) -> Corpus:
+    values = {"name": "t", "kind": "folder", "path": str(folder), "sampling_rate": 16000}
+    return load_corpus(DataConfig.from_dict({**values, "held_out": 2, "resample": resample}))
+
+
+def test_contents(corpus: Corpus, private_cache: Path) -> None:
+    store = Store.prepare(corpus, MEL)
+    assert store.path.parent.parent == private_cache == default_cache_dir()
+    utterances = [*corpus.train, *corpus.held_out]
+    assert store.ids == [u.id for u in utterances]
+    assert [store.ids[i] for i in store.train] == [u.id for u in corpus.train]
+    assert [store.ids[i] for i in store.held_out] == [u.id for u in corpus.held_out]
+    spectrogram = MelSpectrogram(MEL)
+    for i, utterance in enumerate(utterances):
+        pcm = soundfile.read(utterance.path, dtype="float32")[0]
+        audio = store.audio(i)
+        assert audio.dtype == torch.float32
+        np.testing.assert_array_equal(audio.numpy(), pcm)
+        assert store.n_samples(i) == len(pcm)
+        mel = store.mel(i)
+        assert mel.shape == (80, store.n_frames(i)) == (80, 1 + len(pcm) // 256)
+        torch.testing.assert_close(mel, spectrogram(audio[None])[0], atol=1e-5, rtol=1e-5)
+
+
+def test_slices(corpus: Corpus) -> None:
+    store = Store.prepare(corpus, MEL)
+    i = store.ids.index("003.wav")
+    assert torch.equal(store.audio(i, 256, 5000), store.audio(i)[256:5000])
+    assert store.audio(i, 15000, 99999).shape == (1000,)
+    part = store.mel(i, 3, 20)
+    assert torch.equal(part, store.mel(i)[:, 3:23])
+    assert part.is_contiguous()
+    assert store.mel(i, 60, 20).shape == (80, 3)
+
+
+def test_many_small_batches_give_the_same(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Store.prepare(corpus, MEL)
+    monkeypatch.setattr(store_module, "BATCH_SAMPLES", 1)
+    single = Store.prepare(corpus, MEL, tmp_path / "other")
+    for i in range(len(whole)):
+        torch.testing.assert_close(whole.mel(i), single.mel(i), atol=1e-5, rtol=1e-5)
+
+
+def test_second_time_is_instant_and_other_mels_are_other_stores(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Store.prepare(corpus, MEL)
+    other = Store.prepare(corpus, MelConfig(sampling_rate=16000, n_mels=40))
+    assert other.path != first.path
+    monkeypatch.setattr(store_module, "_build", None)
+    assert Store.prepare(corpus, MEL).path == first.path
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited index", "no index", "no mel"])
+def test_damage_is_found_and_mended(corpus: Corpus, damage: str) -> None:
+    store = Store.prepare(corpus, MEL)
+    mel, index = store.mel(1), store.path / "index.json"
+    if damage == "truncated":
+        os.truncate(store.path / "audio.i16", 1000)
+    elif damage == "edited index":
+        index.write_text(json.dumps({**json.loads(index.read_text()), "ids": ["x"] * 5}))
+    else:
+        (index if damage == "no index" else store.path / "mel.f32").unlink()
+    with pytest.raises(ValueError, match="store"):
+        Store(store.path)
+    again = Store.prepare(corpus, MEL)
+    assert torch.equal(again.mel(1), mel)
+    assert [p.name for p in store.path.parent.iterdir()] == [store.path.name]
+
+
+def test_a_copy_maps_the_files(corpus: Corpus) -> None:
+    store = Store.prepare(corpus, MEL)
+    data = pickle.dumps(store)
+    assert len(data) < 1000
+    assert torch.equal(pickle.loads(data).mel(2), store.mel(2))
+
+
+def _prepare(folder: Path, barrier: object, queue: object) -> None:
+    torch.set_num_threads(1)
+    corpus = small_corpus(folder)
+    barrier.wait()  # type: ignore[attr-defined]
+    store = Store.prepare(corpus, MEL)
+    queue.put((str(store.path), float(store.mel(3).sum())))  # type: ignore[attr-defined]
+
+
+def test_several_processes_at_once(corpus: Corpus) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(3), context.Queue()
+    folder = corpus.train[0].path.parent
+    workers = [context.Process(target=_prepare, args=(folder, barrier, queue)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    results = {queue.get(timeout=60) for _ in workers}
+    for worker in workers:
+        worker.join(timeout=60)
+    assert len(results) == 1
+    assert len(list((default_cache_dir() / "store").iterdir())) == 1
+
+
+def test_resampled(recordings: Make) -> None:
+    store = Store.prepare(small_corpus(recordings([22050] * 4, rate=22050), resample=True), MEL)
+    assert {store.n_samples(i) for i in range(4)} == {16000}
+
+
+def test_old_litter_is_removed(corpus: Corpus) -> None:
+    cache = default_cache_dir() / "store"
+    old, young = cache / ".build-old", cache / ".build-young"
+    for path in (old, young):
+        path.mkdir(parents=True)
+    os.utime(old, (time.time() - 1e6,) * 2)
+    Store.prepare(corpus, MEL)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_mistakes(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sampling_rate"):
+        Store.prepare(corpus, MelConfig())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="WG_CACHE_DIR"):
+        Store.prepare(corpus, MEL, tmp_path / "file")

@@ -1,0 +1,115 @@
+"""Quality metrics give known values, rank known damage, and survive garbage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import soundfile
+
+from wg.audio.corpus import DEMO
+from wg.audio.mel import MelConfig
+from wg.measure.quality import METRICS, log_mel_l1, mr_stft, score
+
+MEL = MelConfig(sampling_rate=16000)
+AUDIO = {name for name, metric in METRICS.items() if metric.compute is not None}
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    return soundfile.read(DEMO / "flac" / "pbx-invalid.flac", dtype="float32")[0]
+
+
+def test_the_table() -> None:
+    assert set(METRICS) == AUDIO | {"nats_per_sample"}
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.direction in {"lower", "higher", "zero"}
+        assert metric.unit
+        assert metric.description
+        assert metric.source
+
+
+def test_identical(speech: np.ndarray) -> None:
+    values = score(speech, speech, MEL)
+    assert set(values) == AUDIO
+    assert values["log_mel_l1"] == values["mr_stft"] == values["level_db"] == 0.0
+    assert values["pesq_wb"] == pytest.approx(4.64, abs=0.005)
+    assert values["estoi"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_half_the_level(speech: np.ndarray) -> None:
+    values = score(speech, speech / 2, MEL)
+    assert values["level_db"] == pytest.approx(-6.02, abs=0.01)
+    assert values["pesq_wb"] > 4.6  # PESQ aligns levels
+    assert values["estoi"] > 0.999
+
+
+def test_gain_is_known_exactly_above_the_floor() -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16000).astype(np.float32)
+    assert log_mel_l1(noise, noise / 2, MEL) == pytest.approx(math.log(2), abs=1e-4)
+    # Spectral convergence of a gain g is 1 - g; its log magnitudes differ by -ln g.
+    assert mr_stft(noise, noise / 2) == pytest.approx(0.5 + math.log(2), abs=1e-3)
+
+
+def test_more_noise_is_worse(speech: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(size=speech.shape)
+    a, b = (score(speech, speech + s * noise, MEL) for s in (0.003, 0.03))
+    for name in AUDIO:
+        if METRICS[name].direction == "lower":
+            assert a[name] < b[name]
+        elif METRICS[name].direction == "higher":
+            assert a[name] > b[name]
+
+
+def test_clipped_as_int16_would_be(speech: np.ndarray) -> None:
+    loud = speech * 20
+    assert score(speech, loud, MEL) == score(speech, np.clip(loud, -1, 1), MEL)
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "huge", "silence", "dc", "impulse"])
+def test_garbage_never_raises(speech: np.ndarray, kind: str) -> None:
+    garbage = {
+        "nan": np.where(np.arange(speech.size) == 7, np.nan, speech),
+        "inf": np.where(np.arange(speech.size) == 7, np.inf, speech),
+        "huge": 1e30 * np.random.default_rng(0).normal(size=speech.size),
+        "silence": np.zeros_like(speech),
+        "dc": np.ones_like(speech),
+        "impulse": np.eye(1, speech.size)[0],
+    }[kind]
+    values = score(speech, garbage, MEL)
+    assert set(values) == AUDIO
+    if kind in {"nan", "inf"}:
+        assert all(math.isnan(v) for v in values.values())
+    else:
+        assert math.isfinite(values["log_mel_l1"])
+        assert math.isfinite(values["level_db"])
+    assert math.isnan(values["pesq_wb"]) == (kind in {"nan", "inf", "silence"})
+
+
+@pytest.mark.parametrize("n_samples", [1, 100, 3000])
+def test_too_short_is_nan_where_there_is_no_answer(speech: np.ndarray, n_samples: int) -> None:
+    clip = speech[8000 : 8000 + n_samples]
+    values = score(clip, clip, MEL)
+    assert values["log_mel_l1"] == 0.0
+    assert math.isnan(values["pesq_wb"])
+    assert math.isnan(values["estoi"])
+
+
+def test_pesq_of_long_audio_with_many_utterances() -> None:
+    """Bursts of 0.29 s, two a second: over 50 of them end the PESQ program with a crash."""
+    rng = np.random.default_rng(0)
+    bursts = np.where(np.arange(60 * 16000) % 8000 < 4600, rng.normal(size=60 * 16000), 0) * 0.2
+    clip = bursts.astype(np.float32)
+    assert METRICS["pesq_wb"].compute is not None
+    assert METRICS["pesq_wb"].compute(clip, clip, MEL) == pytest.approx(4.64, abs=0.005)
+
+
+def test_other_rates_and_the_global_random_state(speech: np.ndarray) -> None:
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    values = score(speech, speech, MelConfig())
+    assert np.random.random() == expected
+    assert values["pesq_wb"] == pytest.approx(4.64, abs=0.005)

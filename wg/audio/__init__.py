@@ -1,0 +1,1 @@
+"""Audio: the mel spectrogram, reading and writing, corpora, and the store on disk."""

@@ -1,0 +1,162 @@
+"""The commands, thin: parse, call, turn a user's mistake into one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from wg import __version__
+from wg.errors import EXIT_USER_ERROR, UserError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wg")
+def cli() -> None:
+    """Which training recipe reaches a given audio quality soonest, by how much, how surely?
+
+    \b
+      wg train -m +sweep=demo          train arms x seeds
+      wg report runs/demo              compare them: a page, tables, results.json, the winner
+      wg export --winner reports/demo  ONNX and a TensorRT engine, with a parity check
+      wg vocode reports/demo a.wav     speech through the winner
+    """
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True,
+                      "help_option_names": []},
+    add_help_option=False,
+)  # fmt: skip
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
+    """Train runs; Hydra's syntax, -m for a sweep. The same command again skips what is done."""
+    if "-h" in arguments or "--help" in arguments:
+        click.echo(_train_help())
+        return
+    from wg.sweep.app import train as run
+
+    sys.exit(run(arguments))
+
+
+def _train_help() -> str:
+    from wg.sweep.paths import conf_dir
+
+    head = (conf_dir() / "train.yaml").read_text().split("defaults:")[0]
+    lines = ["Usage: wg train [-m] [key=value ...]", ""]
+    lines += ["  " + line.lstrip("# ").rstrip() for line in head.splitlines()]
+    for group in ("recipe", "strategy", "model", "data", "target", "logger", "sweep", "debug"):
+        names = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+        lines.append(f"  {group + ':':<10} {', '.join(names)}")
+    lines += ["", "  --cfg job shows the resolved configuration, --info config where it comes from."]
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def strategies(name: str | None) -> None:
+    """List the strategies, or show the method card of one."""
+    from wg.sweep.listing import show_card, show_strategies
+
+    show_card(name) if name else show_strategies()
+
+
+@cli.command()
+@click.argument("sweep", type=_PATH)
+def runs(sweep: Path) -> None:
+    """List the runs of a sweep: how far each is and what it has cost."""
+    from wg.sweep.listing import show_runs
+
+    show_runs(sweep)
+
+
+@cli.command()
+@click.argument("sweep", type=_PATH)
+@click.option("-o", "--out", type=_PATH, help="Directory of the report [reports/NAME].")
+@click.option("--baseline", help="The arm that speed-ups are relative to [the nvidia recipe].")
+def report(sweep: Path, out: Path | None, baseline: str | None) -> None:
+    """Compare the runs of a sweep: a page, tables, results.json, the winner."""
+    from wg.report.build import write_report
+
+    page = write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline)
+    click.echo(f"page: {page}")
+
+
+@cli.command()
+@click.argument("sweep", type=_PATH)
+@click.option("--arm", default="nvidia", show_default=True, help="The baseline arm.")
+@click.option("--at", default=0.75, show_default=True, help="Share of the audio budget.")
+@click.option("--metric", "metrics", multiple=True, default=("nats_per_sample", "log_mel_l1"),
+              show_default=True, help="May be given several times.")  # fmt: skip
+@click.option("-o", "--out", type=_PATH, help="File to write, such as conf/target/NAME.yaml.")
+def target(sweep: Path, arm: str, at: float, metrics: tuple[str, ...], out: Path | None) -> None:
+    """Freeze a quality target: the median over a baseline's seeds at a share of the budget."""
+    from wg.report.target import write_target
+
+    click.echo(write_target(sweep, arm, at, metrics, out))
+
+
+@cli.command()
+@click.argument("model", type=_PATH, required=False)
+@click.option("--winner", type=_PATH, help="A report directory: export its winner.")
+@click.option("-o", "--out", type=_PATH, help="Directory to write to.")
+@click.option("--backend", default="auto", show_default=True,
+              type=click.Choice(["auto", "tensorrt", "rtx"]))  # fmt: skip
+@click.option("--precision", default="fp32", show_default=True)
+def export(
+    model: Path | None, winner: Path | None, out: Path | None, backend: str, precision: str
+) -> None:
+    """Export a model (a run, a folder of weights, or a report's winner) to ONNX and TensorRT."""
+    from wg.export.command import export_command
+
+    if (model is None) == (winner is None):
+        raise UserError("name one model: wg export RUN_DIR, or wg export --winner REPORT_DIR.")
+    engine = export_command(model, winner, out, backend, precision)
+    click.echo(f"engine: {engine}")
+
+
+@cli.command()
+@click.argument("model", type=_PATH)
+@click.argument("inputs", nargs=-1, required=True, type=_PATH)
+@click.option("-o", "--out", type=_PATH, default=Path("vocoded"), show_default=True)
+@click.option("--sigma", default=1.0, show_default=True, help="Scale of the noise.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--resample", is_flag=True, help="Convert inputs of another sampling rate.")
+def vocode(
+    model: Path, inputs: tuple[Path, ...], out: Path, sigma: float, seed: int, device: str,
+    resample: bool,
+) -> None:
+    """Copy-synthesis: WAV, FLAC or Ogg files (or folders) through MODEL to int16 WAV files."""
+    from wg.export.export import find_model
+    from wg.export.vocode import vocode as run
+
+    run(
+        find_model(model), list(inputs), out, sigma=sigma, seed=seed, device=device,
+        resample=resample, say=click.echo,
+    )  # fmt: skip
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine can do: devices, precisions, apex, TensorRT, W&B, launchers."""
+    from wg.doctor import show
+
+    show()
+
+
+def main() -> None:
+    try:
+        cli(standalone_mode=False)
+    except UserError as e:
+        click.echo(f"wg: {e}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+    except click.ClickException as e:
+        click.echo(f"wg: {e.format_message()}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("wg: interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,80 @@
+"""The size of a WaveGlow, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from wg.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Hyperparameters of WaveGlow (Prenger et al. 2018, section 2); defaults: the paper model.
+
+    Raises :class:`UserError` for sizes that cannot be built.
+    """
+
+    n_mels: int = 80
+    n_flows: int = 12
+    n_group: int = 8
+    n_early_every: int = 4
+    n_early_size: int = 2
+    n_layers: int = 8
+    n_channels: int = 256
+    kernel_size: int = 3
+    upsample_kernel: int = 1024
+    upsample_stride: int = 256
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"model.{f.name}={value!r} must be a whole number of at least 1.")
+        if self.n_group % 2 or self.n_early_size % 2:
+            raise UserError(
+                f"model.n_group={self.n_group} and model.n_early_size={self.n_early_size} must be "
+                "even: a coupling splits the channels in half."
+            )
+        if self.channels(self.n_flows - 1) < 2:
+            raise UserError(
+                f"model: {self.n_flows} flows with an early output of {self.n_early_size} channels "
+                f"every {self.n_early_every} leave no channels of n_group={self.n_group}; use "
+                "fewer flows, a larger n_group or a larger n_early_every."
+            )
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"model.kernel_size={self.kernel_size} must be odd.")
+        if self.upsample_stride % self.n_group:
+            raise UserError(
+                f"model.n_group={self.n_group} must divide the hop of {self.upsample_stride} "
+                "samples, so that every mel frame is a whole number of groups."
+            )
+        if self.upsample_kernel < self.upsample_stride:
+            raise UserError("model.upsample_kernel must not be shorter than upsample_stride.")
+
+    def has_early_output(self, k: int) -> bool:
+        """Whether channels leave the flow just before flow ``k`` (0-based)."""
+        return k > 0 and k % self.n_early_every == 0
+
+    def channels(self, k: int) -> int:
+        """Channels that flow ``k`` works on."""
+        return self.n_group - self.n_early_size * (k // self.n_early_every)
+
+    def stages(self) -> list[list[int]]:
+        """Flow indices between early outputs: one list a stage, equal channels within it."""
+        return [
+            list(range(s, min(s + self.n_early_every, self.n_flows)))
+            for s in range(0, self.n_flows, self.n_early_every)
+        ]
+
+    def to_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FlowConfig:
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"model has no setting '{name}'; {nearest(str(name), known)}")
+        return cls(**values)

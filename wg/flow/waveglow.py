@@ -1,0 +1,183 @@
+"""WaveGlow, both directions (Prenger, Valle, Catanzaro 2018: https://arxiv.org/abs/1811.00002).
+
+Shapes: B batch, T samples, F mel frames, T' = T / n_group groups of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wg.flow.config import FlowConfig
+from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d
+from wg.flow.wn import WN
+
+
+class FlowOutput(NamedTuple):
+    """What the likelihood needs.
+
+    z          (B, n_group, T'), early outputs first
+    log_s      (B,) sum of all log_s of each batch item
+    log_det_W  scalar, sum over flows of log|det W|, counted once per group
+    """
+
+    z: Tensor
+    log_s: Tensor
+    log_det_W: Tensor
+
+
+class WaveGlow(nn.Module):
+    """Normalising flow between audio and Gaussian noise, conditioned on a mel spectrogram.
+
+    Parameter names are those of NVIDIA's published checkpoints.
+    """
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.upsample = nn.ConvTranspose1d(
+            config.n_mels, config.n_mels, config.upsample_kernel, stride=config.upsample_stride
+        )
+        channels = [config.channels(k) for k in range(config.n_flows)]
+        self.convinv = nn.ModuleList(Invertible1x1Conv(c) for c in channels)
+        self.WN = nn.ModuleList(WN(c // 2, config) for c in channels)
+        # Flows that are computed. The rest must be exact identities (see wg.flow.grow), so
+        # skipping them saves their time and changes nothing.
+        self.active: list[bool] = [True] * config.n_flows
+
+    # -- conditioning ---------------------------------------------------------------------
+
+    def _group_mel(self, mel: Tensor) -> Tensor:
+        """Upsampled mel (B, n_mels, T) -> (B, n_mels * n_group, T'), index mel * n_group + i."""
+        B, M, T = mel.shape
+        G = self.config.n_group
+        return mel.view(B, M, T // G, G).permute(0, 1, 3, 2).reshape(B, M * G, T // G)
+
+    # -- audio -> z -----------------------------------------------------------------------
+
+    def forward(self, mel: Tensor, audio: Tensor) -> FlowOutput:
+        """mel (B, n_mels, F), audio (B, T) with T a multiple of n_group -> :class:`FlowOutput`.
+
+        The upsampled mel must cover the audio; its first T samples are used.
+        """
+        G = self.config.n_group
+        B, T = audio.shape
+        assert T % G == 0, f"audio of {T} samples is not a whole number of groups of {G}"
+        up = self.upsample(mel)
+        assert up.shape[2] >= T, f"{mel.shape[2]} mel frames do not cover {T} samples"
+        cond = self._group_mel(up[:, :, :T])
+        x = audio.view(B, T // G, G).transpose(1, 2)
+
+        early: list[Tensor] = []
+        log_s_sum = audio.new_zeros(B, dtype=torch.float32)
+        log_det_W = audio.new_zeros((), dtype=torch.float32)
+        for k in range(self.config.n_flows):
+            if self.config.has_early_output(k):
+                early.append(x[:, : self.config.n_early_size])
+                x = x[:, self.config.n_early_size :]
+            if not self.active[k]:
+                continue
+            with torch.autocast(audio.device.type, enabled=False):
+                x, log_det = self.convinv[k](x)
+            a0, a1 = x.chunk(2, dim=1)
+            b, log_s = self.WN[k](a0, cond).float().chunk(2, dim=1)
+            x = torch.cat([a0, torch.exp(log_s) * a1 + b], dim=1)
+            log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
+            log_det_W = log_det_W + log_det
+        return FlowOutput(torch.cat([*early, x], dim=1), log_s_sum, log_det_W)
+
+    # -- z -> audio -----------------------------------------------------------------------
+
+    def z_shape(self, batch: int, frames: int) -> tuple[int, int, int]:
+        """(B, n_group, T') of the noise behind ``frames`` mel frames."""
+        groups = frames * self.config.upsample_stride // self.config.n_group
+        return batch, self.config.n_group, groups
+
+    def noise(
+        self, batch: int, frames: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Unit Gaussian z (B, n_group, T'), drawn in the order of the published inference:
+        the final channels first, then each early output from the last to the first."""
+        c = self.config
+        _, _, groups = self.z_shape(batch, frames)
+        n_early = (c.n_flows - 1) // c.n_early_every
+        widths = [c.channels(c.n_flows - 1)] + [c.n_early_size] * n_early
+        p = self.upsample.weight
+        device = p.device if generator is None else generator.device
+        parts = [torch.randn(batch, w, groups, generator=generator, device=device) for w in widths]
+        return torch.cat(parts[::-1], dim=1).to(p)
+
+    def infer(
+        self,
+        mel: Tensor,
+        sigma: float = 1.0,
+        z: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """mel (B, n_mels, F) -> audio (B, F * hop).
+
+        z (B, n_group, T') unit noise in :meth:`forward`'s layout, scaled by ``sigma`` here;
+        drawn from ``generator`` when not given. Differentiable; wrap in ``no_grad`` to vocode.
+        """
+        c = self.config
+        B, _, frames = mel.shape
+        if z is None:
+            z = self.noise(B, frames, generator)
+        assert z.shape == self.z_shape(B, frames), (tuple(z.shape), self.z_shape(B, frames))
+        up = self.upsample(mel)
+        # The transposed convolution's tail covers no frame of its own.
+        cond = self._group_mel(up[:, :, : frames * c.upsample_stride])
+        z = sigma * z
+        n_left = c.channels(c.n_flows - 1)
+        x, z = z[:, -n_left:], z[:, :-n_left]
+        for k in reversed(range(c.n_flows)):
+            if self.active[k]:
+                a0, a1 = x.chunk(2, dim=1)
+                b, log_s = self.WN[k](a0, cond).to(x.dtype).chunk(2, dim=1)
+                x = torch.cat([a0, (a1 - b) * torch.exp(-log_s)], dim=1)
+                x = self.convinv[k].inverse(x)
+            if c.has_early_output(k):
+                x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
+                z = z[:, : -c.n_early_size]
+        return x.transpose(1, 2).reshape(B, -1)
+
+    # -- inference ------------------------------------------------------------------------
+
+    def remove_weight_norm(self) -> WaveGlow:
+        """Fold every weight norm into a plain weight, in place; for inference and export."""
+        for wn in self.WN:
+            assert isinstance(wn, WN)
+            for name in ("start", "cond_layer"):
+                layer = getattr(wn, name)
+                if isinstance(layer, WeightNormConv1d):
+                    setattr(wn, name, layer.folded())
+            for layers in (wn.in_layers, wn.res_skip_layers):
+                _fold_list(layers)
+        return self
+
+
+def _fold_list(layers: nn.ModuleList) -> None:
+    for i, layer in enumerate(list(layers)):
+        if isinstance(layer, WeightNormConv1d):
+            layers[i] = layer.folded()
+
+
+def nll(output: FlowOutput, sigma: float = 1.0) -> Tensor:
+    """Negative log-likelihood per sample, without the Gaussian constant (Prenger et al. 2018,
+    eq. 5): [sum z^2 / (2 sigma^2) - sum log_s - B T' sum log|det W|] / (B n_group T')."""
+    z = output.z.float()
+    B, _, groups = z.shape
+    total = (z * z).sum() / (2 * sigma**2) - output.log_s.sum() - B * groups * output.log_det_W
+    return total / z.numel()
+
+
+def gaussian_constant(sigma: float = 1.0) -> float:
+    """0.5 ln(2 pi sigma^2): add to :func:`nll` for nats per sample, so that sigmas compare."""
+    return 0.5 * float(torch.log(torch.tensor(2 * torch.pi * sigma**2, dtype=torch.float64)))
+
+
+def active_flows(model: WaveGlow) -> Sequence[int]:
+    return [k for k, on in enumerate(model.active) if on]

@@ -1,0 +1,62 @@
+"""A model on disk: ``model.safetensors`` (weights) and ``model.json`` (what they mean)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from wg.errors import UserError
+from wg.files import read_json, sha256_bytes, write_atomic, write_json
+from wg.flow.config import FlowConfig
+from wg.flow.waveglow import WaveGlow
+
+FORMAT = "wg-waveglow-1"
+
+
+def save_weights(
+    folder: Path, weights: Mapping[str, Tensor], config: FlowConfig, meta: Mapping[str, Any]
+) -> str:
+    """Write the two files atomically, weights first; returns the SHA-256 of the weights.
+
+    meta: JSON-able facts kept beside the weights: sampling rate, mel settings, where from.
+    """
+    data = save_safetensors({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    digest = sha256_bytes(data)
+    write_atomic(folder / "model.safetensors", data)
+    write_json(
+        folder / "model.json",
+        {"format": FORMAT, "sha256": digest, "model": config.to_dict(), **meta},
+    )
+    return digest
+
+
+def read_weights(folder: Path) -> tuple[FlowConfig, dict[str, Tensor], dict[str, Any]]:
+    """(size, weights, meta). Raises :class:`UserError` when damaged or not a model of wg's."""
+    info = read_json(folder / "model.json")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise UserError(f"{folder / 'model.json'} does not describe a model of this version of wg.")
+    path = folder / "model.safetensors"
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({os.strerror(e.errno or 0)}).") from None
+    if sha256_bytes(data) != info["sha256"]:
+        raise UserError(
+            f"{path} is corrupt: its hash is not the one in model.json; take it from a copy or train again."
+        )
+    return FlowConfig.from_dict(info["model"]), load_safetensors(data), info
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[WaveGlow, dict[str, Any]]:
+    """The model, ready for inference (weight norm in place), and its meta."""
+    config, weights, info = read_weights(folder)
+    model = WaveGlow(config)
+    model.load_state_dict(weights)
+    return model.to(device).eval(), info

@@ -1,0 +1,52 @@
+"""WN: the dilated, gated convolution stack inside an affine coupling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wg.flow.config import FlowConfig
+from wg.flow.layers import WeightNormConv1d
+
+
+class WN(nn.Module):
+    """Predicts (b, log_s) of one half of the channels from the other half and the mel
+    (Prenger et al. 2018, section 2.1; van den Oord et al. 2016 without causality).
+
+    The last convolution starts at zero, so that a new coupling is the identity.
+    """
+
+    def __init__(self, n_half: int, config: FlowConfig) -> None:
+        super().__init__()
+        C, L = config.n_channels, config.n_layers
+        self.n_channels, self.n_layers = C, L
+        self.start = WeightNormConv1d(n_half, C)
+        self.cond_layer = WeightNormConv1d(config.n_mels * config.n_group, 2 * C * L)
+        self.in_layers = nn.ModuleList(
+            WeightNormConv1d(C, 2 * C, config.kernel_size, dilation=2**i) for i in range(L)
+        )
+        # The last layer feeds only the skip sum: it has no residual half.
+        self.res_skip_layers = nn.ModuleList(
+            WeightNormConv1d(C, 2 * C if i < L - 1 else C) for i in range(L)
+        )
+        self.end = nn.Conv1d(C, 2 * n_half, 1)
+        nn.init.zeros_(self.end.weight)
+        assert self.end.bias is not None
+        nn.init.zeros_(self.end.bias)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """x (B, n_half, T'), cond (B, n_mels * n_group, T') -> (B, 2 * n_half, T')."""
+        C = self.n_channels
+        h = self.start(x)
+        conds = self.cond_layer(cond).split(2 * C, dim=1)
+        skip: Tensor | None = None
+        for i in range(self.n_layers):
+            gates = self.in_layers[i](h) + conds[i]
+            acts = torch.tanh(gates[:, :C]) * torch.sigmoid(gates[:, C:])
+            out = self.res_skip_layers[i](acts)
+            if i < self.n_layers - 1:
+                h = h + out[:, :C]
+                out = out[:, C:]
+            skip = out if skip is None else skip + out
+        assert skip is not None
+        return self.end(skip)

@@ -1,0 +1,1 @@
+"""Clocks, records, quality, targets, statistics: what makes a comparison worth reading."""

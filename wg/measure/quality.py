@@ -1,0 +1,211 @@
+"""How good generated audio is: copy-synthesis metrics against the reference recording.
+
+Each metric is a row of METRICS. :func:`score` computes those that listen to audio; the
+likelihood (``nats_per_sample``) comes from the model's forward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wg.audio.io import from_int16, resample_audio, to_int16
+from wg.audio.mel import MelConfig, MelSpectrogram
+
+NAN = float("nan")
+PESQ_RATE = 16000  # Hz; wide-band PESQ is defined here and at no other rate
+MAX_PESQ_SECONDS = 20.0  # P.862's program has room for 50 utterances, and crashes on more
+# (n_fft, hop, window) of Parallel WaveGAN (Yamamoto et al., 2020, arXiv:1910.11480)
+STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+STFT_FLOOR = 1e-7  # of the squared magnitude, before the root and the logarithm
+
+# (reference, generated, mel config) -> value; both (T,) float32 as int16 holds them
+Compute = Callable[[np.ndarray, np.ndarray, MelConfig], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number about audio quality.
+
+    ``direction``: 'lower' or 'higher' is better; 'zero' for a signed difference, where
+    neither sign is better. ``compute`` is None when the model gives the value itself.
+    """
+
+    name: str
+    unit: str
+    direction: Literal["lower", "higher", "zero"]
+    description: str
+    source: str
+    compute: Compute | None
+
+
+@functools.lru_cache(maxsize=8)
+def _mel(config: MelConfig) -> MelSpectrogram:
+    return MelSpectrogram(config)
+
+
+def log_mel_l1(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
+    """Mean absolute difference of the log-mels of two (T,) signals, in nats; 0 when equal."""
+    both = _mel(mel)(torch.from_numpy(np.stack([reference, generated])))
+    return float((both[0] - both[1]).abs().mean())
+
+
+def _magnitude(audio: Tensor, n_fft: int, hop: int, window: int) -> Tensor:
+    short = n_fft // 2 + 1 - audio.shape[-1]
+    audio = F.pad(audio, (0, max(short, 0)))  # reflection needs more than half a window
+    hann = torch.hann_window(window)
+    spectrum = torch.stft(audio, n_fft, hop, window, hann, return_complex=True)
+    return spectrum.abs().square().clamp(min=STFT_FLOOR).sqrt()
+
+
+def mr_stft(reference: np.ndarray, generated: np.ndarray, _: MelConfig | None = None) -> float:
+    """Multi-resolution STFT loss of two (T,) signals; 0 when equal.
+
+    Spectral convergence plus L1 of log magnitudes (nats), averaged over three resolutions.
+    """
+    both = torch.from_numpy(np.stack([reference, generated]))
+    total = 0.0
+    for n_fft, hop, window in STFT_RESOLUTIONS:
+        ref, gen = _magnitude(both, n_fft, hop, window)
+        convergence = torch.linalg.norm(ref - gen) / torch.linalg.norm(ref)
+        total += float(convergence + (ref.log() - gen.log()).abs().mean())
+    return total / len(STFT_RESOLUTIONS)
+
+
+def pesq_wb(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
+    """Wide-band PESQ of two (T,) signals: MOS-LQO, 1.04 (bad) to 4.64 (equal).
+
+    Computed at 16 kHz, other rates are resampled. Audio over 20 s is scored in equal pieces
+    and averaged. nan where PESQ has no answer: silence, no speech found, under 0.25 s.
+    """
+    rate = mel.sampling_rate
+    both = np.stack([resample_audio(x, rate, PESQ_RATE) for x in (reference, generated)])
+    n_pieces = math.ceil(both.shape[1] / (MAX_PESQ_SECONDS * PESQ_RATE))
+    values = [_pesq_piece(ref, gen) for ref, gen in np.array_split(both, n_pieces, axis=1)]
+    answers = [value for value in values if not math.isnan(value)]
+    return sum(answers) / len(answers) if answers else NAN
+
+
+def _pesq_piece(ref: np.ndarray, gen: np.ndarray) -> float:
+    import pesq
+
+    silent = not np.abs(ref).max() > 0 or not np.abs(gen).max() > 0
+    if silent or len(ref) < 0.25 * PESQ_RATE:
+        return NAN
+    try:
+        return float(
+            pesq.pesq(PESQ_RATE, np.ascontiguousarray(ref), np.ascontiguousarray(gen), "wb")
+        )
+    except pesq.PesqError:
+        return NAN
+
+
+def estoi(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
+    """Extended STOI of two (T,) signals: about 0 (unintelligible) to 1 (equal).
+
+    pystoi resamples to 10 kHz itself. nan when there are under 30 frames (0.4 s) of speech.
+    """
+    import pystoi
+
+    # pystoi draws from numpy's global generator (noise of 1e-16); training must not notice.
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # too few frames: it returns 1e-5
+            return float(pystoi.stoi(reference, generated, mel.sampling_rate, extended=True))
+    except (RuntimeWarning, ValueError, IndexError):
+        return NAN
+    finally:
+        np.random.set_state(state)
+
+
+def level_db(reference: np.ndarray, generated: np.ndarray, _: MelConfig | None = None) -> float:
+    """RMS level of the generated (T,) signal relative to the reference, in dB; 0 when equal.
+
+    Levels are floored at one step of 16 bits, so that silence has a (very low) level too.
+    """
+    ref, gen = (
+        max(float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))), 1 / 32768)
+        for x in (reference, generated)
+    )
+    return 20 * math.log10(gen / ref)
+
+
+_ROWS = (
+    Metric(
+        "nats_per_sample",
+        "nats/sample",
+        "lower",
+        "negative log-likelihood of held-out audio, with the Gaussian constant",
+        "Prenger et al. 2018, arXiv:1811.00002, eq. 12; from the model's forward pass",
+        None,
+    ),
+    Metric(
+        "log_mel_l1",
+        "nats",
+        "lower",
+        "mean absolute difference of log-mel spectrograms",
+        "the mel that the model is conditioned on (wg.audio.mel)",
+        log_mel_l1,
+    ),
+    Metric(
+        "mr_stft",
+        "1",
+        "lower",
+        "multi-resolution STFT loss: spectral convergence + L1 of log magnitudes",
+        "Yamamoto et al. 2020 (Parallel WaveGAN), arXiv:1910.11480",
+        mr_stft,
+    ),
+    Metric(
+        "pesq_wb",
+        "MOS-LQO",
+        "higher",
+        "perceptual evaluation of speech quality, wide band",
+        "ITU-T P.862.2, package pesq",
+        pesq_wb,
+    ),
+    Metric(
+        "estoi",
+        "1",
+        "higher",
+        "extended short-time objective intelligibility",
+        "Jensen and Taal 2016, package pystoi",
+        estoi,
+    ),
+    Metric(
+        "level_db",
+        "dB",
+        "zero",
+        "RMS level relative to the reference",
+        "20 log10 of the ratio of RMS values",
+        level_db,
+    ),
+)
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+
+def score(reference: np.ndarray, generated: np.ndarray, mel_config: MelConfig) -> dict[str, float]:
+    """Every audio metric of generated against reference, both (T,) float at the mel's rate.
+
+    Both are first rounded and clipped as an int16 file would be: that is what is heard.
+    When generated holds samples that are not finite every value is nan; a single metric is
+    nan where it has no answer. Never raises on garbage audio.
+    """
+    assert reference.shape == generated.shape
+    assert reference.ndim == 1
+    listening = [(m.name, m.compute) for m in METRICS.values() if m.compute is not None]
+    if not np.isfinite(generated).all():
+        return {name: NAN for name, _ in listening}
+    ref, gen = (from_int16(to_int16(x)[0]) for x in (reference, generated))
+    with torch.no_grad():
+        return {name: compute(ref, gen, mel_config) for name, compute in listening}

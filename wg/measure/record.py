@@ -1,0 +1,122 @@
+"""The record of a run: append-only events on disk, the truth that everything else mirrors.
+
+One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` (Unix seconds),
+``attempt`` (1, 2, ... a resumed run starts a new one). Kinds and their own fields:
+
+    start     run, arm, seed, machine, versions, threads, ranks, device, clock_kind, corpus,
+              plan, donor, resumed_step, parameters
+    train     step, samples_seen, audio_seconds, loss, lr, segment_length, batch_size,
+              active_flows, skipped_steps, grad_norm, clock
+    snapshot  index, step, audio_seconds, clock, path, sha256
+    trained   step, clock: training has reached its end; only scoring may be left
+    score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances
+    samples   audio (utterance id -> file in the run directory)
+    end       status (finished | interrupted | failed), reason, clock
+
+Numbers that are not finite are written as null: JSON has none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+
+class Record:
+    """Appends events; each line is flushed, so that a kill loses at most the line in flight."""
+
+    def __init__(self, run_dir: Path, listeners: Iterable[Listener] = ()) -> None:
+        self.path = run_dir / "events.jsonl"
+        self.listeners = list(listeners)
+        earlier = read_events(run_dir)
+        self.attempt = 1 + max((e["attempt"] for e in earlier), default=0)
+        _end_last_line(self.path)
+
+    def write(self, event: str, **fields: Any) -> Event:
+        line: Event = {"event": event, "time": time.time(), "attempt": self.attempt, **fields}
+        clean = finite(line)
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(clean, ensure_ascii=False) + "\n")
+            f.flush()
+            os.fsync(f.fileno())
+        for listen in self.listeners:
+            listen(clean)
+        return clean
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every number that is not finite replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return value
+
+
+def read_events(run_dir: Path) -> list[Event]:
+    """All events in order. A last line cut short by a kill is left out."""
+    path = run_dir / "events.jsonl"
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events
+
+
+def _end_last_line(path: Path) -> None:
+    """A kill may have left half a line; the next event must start on its own."""
+    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("\n")
+
+
+def last_clock(events: Iterable[Event]) -> dict[str, Any] | None:
+    """The newest clock totals on record."""
+    clocks = [e["clock"] for e in events if "clock" in e]
+    return clocks[-1] if clocks else None
+
+
+def status(events: list[Event]) -> str:
+    """finished, interrupted, failed, or running (started and not ended: perhaps killed)."""
+    if not events:
+        return "new"
+    ends = [e for e in events if e["event"] in ("start", "end")]
+    return str(ends[-1]["status"]) if ends and ends[-1]["event"] == "end" else "running"
+
+
+def train_curve(events: list[Event]) -> list[Event]:
+    """Train events without those of abandoned attempts: where a resumed run passed the same
+    step again, the later attempt counts."""
+    return _latest(events, "train", lambda e: e["step"])
+
+
+def snapshots(events: list[Event]) -> list[Event]:
+    return _latest(events, "snapshot", lambda e: e["index"])
+
+
+def scores(events: list[Event], which: str) -> list[Event]:
+    """Scores on ``which`` set (grid or held_out), one a snapshot, in order."""
+    chosen = [e for e in events if e["event"] == "score" and e["set"] == which]
+    return _latest(chosen, "score", lambda e: e["index"])
+
+
+def _latest(events: list[Event], kind: str, key: Callable[[Event], int]) -> list[Event]:
+    by_key: dict[int, Event] = {}
+    for e in events:
+        if e["event"] == kind:
+            by_key[key(e)] = e
+    return [by_key[k] for k in sorted(by_key)]

@@ -1,0 +1,164 @@
+"""Scoring snapshots, off the clock: likelihood and copy-synthesis of held-out speech.
+
+Every snapshot of every arm hears the same utterances with the same noise z, so that arms differ
+by their weights and nothing else. Scoring reads a run's directory and appends to its record; a
+crash here loses no training, and scoring again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from wg.audio.mel import MelConfig
+from wg.audio.store import Store
+from wg.flow import WaveGlow
+from wg.flow.waveglow import gaussian_constant, nll
+from wg.flow.weights import load_model
+from wg.measure.quality import score
+from wg.measure.record import Record, read_events, scores, snapshots
+
+Z_SEED = 1811  # of the paper's number; any fixed one will do
+
+
+def grid_utterances(store: Store, seconds: float, sampling_rate: int) -> list[int]:
+    """The first held-out utterances that together last at least ``seconds``."""
+    chosen: list[int] = []
+    total = 0
+    for i in store.held_out:
+        if chosen and total >= seconds * sampling_rate:
+            break
+        chosen.append(i)
+        total += store.n_samples(i)
+    return chosen
+
+
+def fixed_noise(model: WaveGlow, utterance: str, frames: int) -> torch.Tensor:
+    """z (1, n_group, T') of an utterance: the same for every model of the same group size."""
+    seed = zlib.crc32(f"{Z_SEED}:{utterance}".encode())
+    generator = torch.Generator().manual_seed(seed)
+    _, groups, positions = model.z_shape(1, frames)
+    return torch.randn(1, groups, positions, generator=generator)
+
+
+@torch.no_grad()
+def synthesize(
+    model: WaveGlow, store: Store, i: int, sigma: float, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """(reference, generated), both (T,), of utterance ``i`` from its own mel."""
+    G = model.config.n_group
+    hop = model.config.upsample_stride
+    T = store.n_samples(i) // G * G
+    mel = store.mel(i)[:, : -(-T // hop)][None]
+    z = fixed_noise(model, store.ids[i], mel.shape[2])
+    audio = model.infer(mel.to(device), sigma, z=z.to(device))[0].float().cpu().numpy()
+    reference = store.audio(i)[:T].numpy()
+    return reference, audio[:T]
+
+
+@torch.no_grad()
+def score_utterances(
+    model: WaveGlow, store: Store, utterances: Sequence[int], sigma: float, mel: MelConfig,
+    device: torch.device,
+) -> dict[str, dict[str, float]]:
+    """Utterance id -> every metric of :mod:`wg.measure.quality`."""
+    model = model.to(device)
+    result = {}
+    for i in utterances:
+        T = store.n_samples(i) // model.config.n_group * model.config.n_group
+        audio = store.audio(i)[None, :T].to(device)
+        frames = store.mel(i)[None].to(device)
+        loss = nll(model(frames, audio), sigma)
+        reference, generated = synthesize(model, store, i, sigma, device)
+        result[store.ids[i]] = {
+            "nats_per_sample": float(loss) + gaussian_constant(sigma),
+            **score(reference, generated, mel),
+        }
+    return result
+
+
+def mean_metrics(per_utterance: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Plain mean over utterances; an utterance without a value (nan) leaves the metric nan."""
+    names = next(iter(per_utterance.values()))
+    return {n: fmean(u[n] for u in per_utterance.values()) for n in names}
+
+
+def score_run(
+    run_dir: Path,
+    store: Store,
+    mel: MelConfig,
+    record: Record,
+    *,
+    sigma: float,
+    grid_seconds: float,
+    samples: int,
+    keep: str,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Score every snapshot that has no score yet: all on the grid set, the last on all of the
+    held-out speech, with a few utterances kept as audio."""
+    events = read_events(run_dir)
+    taken = snapshots(events)
+    done = {(e["set"], e["index"], e.get("sha256")) for e in events if e["event"] == "score"}
+    rate = mel.sampling_rate
+    grid = grid_utterances(store, grid_seconds, rate)
+    for n, snap in enumerate(taken):
+        last = n == len(taken) - 1
+        sets = {"grid": grid, **({"held_out": store.held_out} if last else {})}
+        todo = [s for s in sets if (s, snap["index"], snap["sha256"]) not in done]
+        folder = run_dir / snap["path"]
+        if todo and folder.exists():
+            model, _ = load_model(folder, device)
+            wanted = sorted({i for s in todo for i in sets[s]})
+            per = score_utterances(model, store, wanted, sigma, mel, device)
+            for s in todo:
+                mine = {store.ids[i]: per[store.ids[i]] for i in sets[s]}
+                record.write(
+                    "score",
+                    index=snap["index"],
+                    step=snap["step"],
+                    audio_seconds=snap["audio_seconds"],
+                    sha256=snap["sha256"],
+                    set=s,
+                    sigma=sigma,
+                    metrics=mean_metrics(mine),
+                    utterances=mine,
+                )
+            if last:
+                _keep_samples(run_dir, model, store, samples, sigma, rate, record, device)
+            grid_metrics = mean_metrics({store.ids[i]: per[store.ids[i]] for i in grid})
+            say(
+                f"scored {n + 1}/{len(taken)}: "
+                + ", ".join(f"{k} {v:.3f}" for k, v in grid_metrics.items())
+            )
+        if keep == "last" and not last:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_samples(
+    run_dir: Path, model: WaveGlow, store: Store, n: int, sigma: float, rate: int, record: Record,
+    device: torch.device,
+) -> None:
+    folder = run_dir / "samples"
+    folder.mkdir(exist_ok=True)
+    audio: dict[str, dict[str, Any]] = {}
+    for i in store.held_out[:n]:
+        reference, generated = synthesize(model, store, i, sigma, device)
+        name = Path(store.ids[i]).name
+        files = {}
+        for kind, wave in (("reference", reference), ("generated", generated)):
+            path = folder / f"{name}.{kind}.flac"
+            clipped = np.nan_to_num(np.clip(wave, -1.0, 1.0))
+            soundfile.write(path, clipped, rate, subtype="PCM_16")
+            files[kind] = str(path.relative_to(run_dir))
+        audio[store.ids[i]] = files
+    record.write("samples", audio=audio, sampling_rate=rate, sigma=sigma)

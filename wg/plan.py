@@ -1,0 +1,144 @@
+"""The Plan: what a recipe decides about a training run, one slot a decision.
+
+A strategy writes slots and nothing else; `wg.train.build` turns the finished Plan into a model,
+data, an optimizer and a Trainer. A slot has a single writer and a strategy cannot read what
+another may write, so the order of a recipe's strategies cannot matter.
+
+This module imports no torch: conflicts are found before anything heavy starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wg.errors import UserError
+from wg.schedule import Constant, Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+    from wg.audio.store import Store
+    from wg.flow import WaveGlow
+
+
+class StrategyConflict(UserError):
+    """Two strategies of one recipe that cannot both be had."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the configuration settles before any strategy: free for every strategy to read."""
+
+    sampling_rate: int = 16000
+    segment_length: int = 16000
+    batch_size: int = 1
+    n_flows: int = 6
+    audio_seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Data parallelism: ``n`` processes, each with its share of every batch."""
+
+    n: int = 1
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class Donor:
+    """Weights to start from. ``train_seconds`` is what they cost, charged to this run."""
+
+    path: str
+    train_seconds: float | None = None
+
+
+class EvalWeights(Protocol):
+    """Weights to be judged in place of the trained ones (an average, say); it has state."""
+
+    def update(self, model: WaveGlow) -> None: ...
+
+    def weights(self, model: WaveGlow) -> dict[str, torch.Tensor]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+OptimizerFactory = Callable[[Iterable["torch.nn.Parameter"]], "torch.optim.Optimizer"]
+
+
+def _slot(doc: str, **kwargs: Any) -> Any:
+    return field(metadata={"doc": doc}, **kwargs)
+
+
+@dataclass
+class Plan:
+    """Slots in build order. A value of None means: as plain WaveGlow training does it."""
+
+    base: Base
+    segment_length: Schedule | None = _slot("samples in a training segment", default=None)
+    batch_size: Schedule | None = _slot("segments in a step, all ranks together", default=None)
+    donor: Donor | None = _slot("weights to start from", default=None)
+    init: Callable[[WaveGlow, Store], None] | None = _slot(
+        "data-dependent initialisation, once before the first step", default=None
+    )
+    n_active_flows: Schedule | None = _slot("flows that are computed", default=None)
+    optimizer: OptimizerFactory | None = _slot("optimizer and its step size", default=None)
+    lr_schedule: Schedule = _slot("factor on the step size", default=Constant(1.0))
+    gradient_clip: float | None = _slot("largest gradient norm", default=None)
+    precision: str = _slot("arithmetic of the forward and backward pass", default="32-true")
+    matmul: str = _slot("fp32 matrix products", default="highest")
+    ranks: Ranks = _slot("processes", default=Ranks())
+    eval_weights: Callable[[WaveGlow], EvalWeights] | None = _slot(
+        "weights that are judged and exported", default=None
+    )
+    _writers: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _writing: str | None = field(default=None, init=False, repr=False)
+
+    @contextmanager
+    def written_by(self, strategy: str) -> Iterator[Plan]:
+        """While it lasts, slots may be written (once) and not read."""
+        object.__setattr__(self, "_writing", strategy)
+        try:
+            yield self
+        finally:
+            object.__setattr__(self, "_writing", None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        writing = self.__dict__.get("_writing")
+        if writing is not None:
+            if name not in SLOTS:
+                raise AttributeError(f"strategy '{writing}' writes '{name}', which is no slot")
+            first = self._writers.get(name)
+            if first is not None:
+                raise StrategyConflict(
+                    f"strategies '{first}' and '{writing}' both set {name} ({SLOTS[name]}): "
+                    f"take one of them out of the recipe."
+                )
+            self._writers[name] = writing
+        object.__setattr__(self, name, value)
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in SLOTS:
+            writing = object.__getattribute__(self, "_writing")
+            if writing is not None:
+                raise AttributeError(
+                    f"strategy '{writing}' reads slot '{name}', so the order of strategies would "
+                    "matter; read plan.base instead"
+                )
+        return object.__getattribute__(self, name)
+
+    def writers(self) -> Mapping[str, str]:
+        """Slot -> the strategy that wrote it."""
+        return dict(self._writers)
+
+
+# Filled below from the class itself. While it is empty (as the class body runs) nothing is a slot.
+SLOTS: dict[str, str] = {}
+SLOTS.update(
+    (f.name, f.metadata["doc"]) for f in Plan.__dataclass_fields__.values() if "doc" in f.metadata
+)

@@ -1,0 +1,50 @@
+from typing import Any
+
+import torch
+
+from wg.flow import WaveGlow
+from wg.plan import Plan
+from wg.strategies.registry import require, strategy
+
+
+class ExponentialAverage:
+    """Average of the weights over steps, in fp32, with a horizon that grows from the start."""
+
+    def __init__(self, model: WaveGlow, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: WaveGlow) -> None:
+        self.updates += 1
+        # (1 + n) / (10 + n): early on the average follows, or it would remember the start.
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        state = model.state_dict()
+        averages = list(self.average.values())
+        torch._foreach_lerp_(averages, [state[k] for k in self.average], 1 - decay)
+
+    def weights(self, model: WaveGlow) -> dict[str, torch.Tensor]:
+        return dict(self.average)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates, "average": dict(self.average)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+
+
+@strategy(kind="algorithm")
+def ema(plan: Plan, decay: float = 0.999) -> None:
+    """Judge and export an exponential average of the weights instead of the last ones.
+
+    Why: the average is near where a decayed step size would have ended, at any time.
+    Source: Polyak & Juditsky 1992; the growing horizon is TensorFlow's ExponentialMovingAverage.
+    Cost: one copy of the weights and one pass over them a step.
+    Fails: a horizon (1 / (1 - decay) steps) longer than the run remembers the start; averaging
+    adds nothing to a schedule that decays to zero, and it lags behind a growing flow.
+    """
+    require(0 < decay < 1, f"strategy.ema.decay={decay} must lie between 0 and 1.")
+    plan.eval_weights = lambda model: ExponentialAverage(model, decay)

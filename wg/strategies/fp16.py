@@ -1,0 +1,15 @@
+from wg.plan import Plan
+from wg.strategies.registry import strategy
+
+
+@strategy(kind="system")
+def fp16(plan: Plan) -> None:
+    """Forward and backward in float16 with a gradient scaler; the original's mixed precision.
+
+    Why: for GPUs with fp16 tensor cores and no bf16 (before Ampere). The scaler multiplies the
+    loss so that small gradients do not vanish, and skips a step whose gradients overflow.
+    Source: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
+    Cost: skipped steps while the scale settles (counted in the records).
+    Fails: when the scale falls to zero, the loss itself is not finite. Emulated on CPUs.
+    """
+    plan.precision = "16-mixed"

@@ -1,0 +1,151 @@
+"""Finding strategies, checking their hyperparameters, applying them to a Plan."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import wg.strategies
+from wg.errors import UserError, nearest
+from wg.plan import Base, Plan, StrategyConflict
+
+Kind = Literal["system", "algorithm", "model"]
+_REGISTRY: dict[str, Strategy] = {}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A speed-up.
+
+    kind     system: same mathematics up to rounding; algorithm: judged by quality; model:
+             changes the network
+    refuses  other strategies it cannot share a recipe with, and why
+    """
+
+    name: str
+    kind: Kind
+    apply: Callable[..., None]
+    refuses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def card(self) -> str:
+        return inspect.cleandoc(self.apply.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        return " ".join(self.card.split("\n\n")[0].split())
+
+    def defaults(self) -> dict[str, Any]:
+        parameters = list(inspect.signature(self.apply).parameters.values())[1:]
+        return {p.name: p.default for p in parameters}
+
+    def sets(self) -> list[str]:
+        """The slots it writes with its default hyperparameters."""
+        plan = Plan(Base())
+        with plan.written_by(self.name):
+            self.apply(plan)
+        return list(plan.writers())
+
+
+def strategy(
+    kind: Kind, refuses: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function ``name(plan, **hyperparameters)`` as the strategy ``name``."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__name__
+        assert name not in _REGISTRY, f"two strategies are named {name}"
+        _REGISTRY[name] = Strategy(name, kind, function, dict(refuses or {}))
+        return function
+
+    return register
+
+
+@functools.cache
+def _load_all() -> None:
+    for module in pkgutil.iter_modules(wg.strategies.__path__):
+        importlib.import_module(f"wg.strategies.{module.name}")
+
+
+def all_strategies() -> dict[str, Strategy]:
+    """Every strategy by name."""
+    _load_all()
+    return dict(sorted(_REGISTRY.items()))
+
+
+def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Plan:
+    """A Plan from ``{strategy: hyperparameters}``.
+
+    Raises :class:`UserError` for an unknown strategy or hyperparameter, and
+    :class:`StrategyConflict` for two writers of a slot or a refused pair.
+    """
+    known = all_strategies()
+    plan = Plan(base)
+    for name in recipe:
+        if name not in known:
+            raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
+    for name in recipe:
+        for other, why in known[name].refuses.items():
+            if other in recipe:
+                raise StrategyConflict(
+                    f"strategy '{name}' refuses '{other}': {why}; take one of them out of the recipe."
+                )
+    for name, given in recipe.items():
+        values = check_hyperparameters(known[name], given or {})
+        with plan.written_by(name):
+            known[name].apply(plan, **values)
+    return plan
+
+
+def check_hyperparameters(s: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with every type checked against the signature of the strategy."""
+    hints = typing.get_type_hints(s.apply, localns={"Plan": Plan})
+    known = s.defaults()
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            raise UserError(f"strategy '{s.name}' has no setting '{name}'; {nearest(name, known)}")
+        checked[name] = _fit(f"strategy.{s.name}.{name}", value, hints[name])
+    return checked
+
+
+def _fit(name: str, value: Any, hint: Any) -> Any:
+    """``value`` if it is of type ``hint``; whole numbers pass as floats, lists as tuples."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option)
+        if option in (None, type(None)) and value is None:
+            return None
+        if origin is Literal and value in typing.get_args(option):
+            return value
+        if origin is tuple and isinstance(value, (list, tuple)):
+            item = typing.get_args(option)[0]
+            return tuple(_fit(f"{name}[{i}]", v, item) for i, v in enumerate(value))
+        if option is bool and isinstance(value, bool):
+            return value
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option in (int, str) and isinstance(value, option) and not isinstance(value, bool):
+            return value
+    text = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    wanted = " or ".join(text.get(o, "null" if o is type(None) else _words(o)) for o in options)
+    raise UserError(f"{name}={value!r} must be {wanted}.")
+
+
+def _words(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return " or ".join(repr(v) for v in typing.get_args(option))
+    return "a list"
+
+
+def require(condition: bool, sentence: str) -> None:
+    """For strategies: a hyperparameter's range, told in one sentence when it is left."""
+    if not condition:
+        raise UserError(sentence)

@@ -1,0 +1,36 @@
+import torch
+
+from wg.audio.store import Store
+from wg.flow import WaveGlow
+from wg.flow.whitening import group_covariance, whitening_rotation
+from wg.plan import Plan
+from wg.strategies.registry import require, strategy
+
+
+@strategy(kind="algorithm")
+def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
+    """Start the first 1x1 convolution at Q Cov^(-1/2) of the training audio's groups of samples.
+
+    seconds: how much training audio the covariance is measured on. Q is the rotation that the
+    layer would have started from.
+
+    Why: speech at 16 kHz has a level near 0.05 and neighbouring samples correlate by 0.9, so a
+    unit Gaussian fits it badly, and plain training spends most of its early steps on learning
+    that scale and spectrum. Both are known in closed form: 8 x 8 numbers.
+    Source: the idea of data-dependent initialisation, Kingma & Dhariwal 2018 (actnorm); here the
+    full covariance instead of a diagonal.
+    Cost: one pass over the audio (charged to the run as data preparation).
+    Fails: on audio that is mostly digital silence; the covariance is floored at half an LSB.
+    """
+    require(seconds > 0, f"strategy.whiten_init.seconds={seconds} must be positive.")
+    n_samples = round(seconds * plan.base.sampling_rate)
+
+    def whiten(model: WaveGlow, store: Store) -> None:
+        first = model.convinv[0]
+        covariance = group_covariance(
+            (store.audio(i) for i in store.train), model.config.n_group, n_samples
+        )
+        with torch.no_grad():
+            first.set_matrix(whitening_rotation(covariance, first.matrix))
+
+    plan.init = whiten

@@ -1,0 +1,142 @@
+"""``wg train``: Hydra composes, this makes run directories of it and starts them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from wg.errors import EXIT_USER_ERROR, UserError, nearest
+from wg.sweep.launch import Outcome, launch, read_outcomes, report_outcome
+from wg.sweep.paths import conf_dir
+from wg.sweep.rundir import arm_name, prepare
+from wg.train.settings import Settings
+
+
+def job(config: DictConfig) -> None:
+    """One Hydra job. Never raises for what a user can cause: the other jobs go on."""
+    overrides = list(HydraConfig.get().overrides.task)
+    outcome = _run(config, overrides)
+    report_outcome(outcome)
+    if outcome.result == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _run(config: DictConfig, overrides: Sequence[str]) -> Outcome:
+    arm, seed = str(config.get("recipe")), 0
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(resolved, dict)
+        plain: dict[str, Any] = {str(k): v for k, v in resolved.items()}
+        arm, seed = arm_name(plain, overrides), plain["seed"]
+        run_dir = prepare(plain, overrides)
+        settings = Settings.from_config(plain)
+        return launch(run_dir, arm, seed, settings.plan().ranks.n, settings.threads)
+    except UserError as e:
+        print(f"wg: {e}", file=sys.stderr, flush=True)
+        return Outcome(arm, seed, "refused", None, str(e))
+    except OmegaConfBaseException as e:
+        sentence = f"the configuration is not complete: {_first_line(e)}"
+        print(f"wg: {sentence}", file=sys.stderr, flush=True)
+        return Outcome(arm, seed, "refused", None, sentence)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run ``wg train ARGUMENTS`` (Hydra's syntax). Returns the exit code: 0, 1 when a run failed,
+    2 for a user's mistake, 130 when interrupted."""
+    # Hydra prints and exits on errors of its own; this makes it raise, so that they can be told
+    # in one sentence.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with tempfile.TemporaryDirectory(prefix="wg-") as tmp:
+        log = Path(tmp) / "outcomes.jsonl"
+        log.touch()
+        os.environ["WG_OUTCOMES"] = str(log)
+        argv, sys.argv = sys.argv, ["wg train", *arguments]
+        interrupted = False
+        try:
+            hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(job)()
+        except (HydraException, OmegaConfBaseException) as e:
+            raise UserError(sentence_of(e)) from None
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.argv = argv
+        outcomes = read_outcomes(log)
+    if not outcomes and not interrupted:
+        return 0  # --cfg, --info and the like
+    summarise(outcomes)
+    results = {o.result for o in outcomes}
+    if interrupted or "interrupted" in results:
+        print("interrupted: the same command again goes on where it stopped", flush=True)
+        return 130
+    return EXIT_USER_ERROR if "refused" in results else int("failed" in results)
+
+
+def summarise(outcomes: Sequence[Outcome]) -> None:
+    """A table of what became of every run, and where it lies."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("arm", "seed", "result", "run directory"):
+        table.add_column(column, overflow="fold")
+    for o in outcomes:
+        where = os.path.relpath(o.run_dir) if o.run_dir else "-"
+        note = f": {o.reason}" if o.reason and o.result != "refused" else ""
+        table.add_row(o.arm, str(o.seed), o.result + note, where)
+    Console(soft_wrap=False).print(table)
+
+
+def sentence_of(error: Exception) -> str:
+    """Hydra's and OmegaConf's errors in one sentence with the nearest names."""
+    text = _first_line(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = [o.removesuffix(".yaml") for o in error.options or _options(group)]
+        return f"there is no {group or 'config'} '{name}'; {nearest(name, options)}"
+    found = re.search(r"Could not override '([^']+)'", text)
+    if found:
+        key = found.group(1)
+        return (
+            f"there is no setting '{key}'; {nearest(key, _keys())} (Hydra wants +{key}=... to add "
+            "a key that is not in the config)"
+        )
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': write key=value, with quotes around spaces and brackets."
+    return text
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _options(group: str) -> list[str]:
+    return [p.stem for p in (conf_dir() / group).glob("*.yaml")]
+
+
+def _keys() -> list[str]:
+    """Every dotted key of the default configuration."""
+    config = OmegaConf.load(conf_dir() / "train.yaml")
+    assert isinstance(config, DictConfig)
+    keys: list[str] = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+
+    def walk(node: Any, prefix: str) -> None:
+        for key in node:
+            name = f"{prefix}{key}"
+            keys.append(name)
+            child = node._get_node(key)
+            if isinstance(child, DictConfig):
+                walk(child, f"{name}.")
+
+    walk(config, "")
+    return keys

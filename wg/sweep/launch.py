@@ -1,0 +1,101 @@
+"""Starting a run directory as a process of its own.
+
+Not inside Hydra's job: Lightning's DDP would run the whole command line again in its children,
+jobs of one process would share CUDA and compile caches, and a crash would take the sweep down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from wg.errors import EXIT_USER_ERROR
+from wg.measure.record import read_events, status
+
+Result = Literal["finished", "skipped", "interrupted", "failed", "refused"]
+
+# Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
+# a rank of something else.
+_FOREIGN = (
+    "LOCAL_RANK", "RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK",
+    "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_RUN_ID",
+    "TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME", "SLURM_PROCID", "SLURM_LOCALID",
+)  # fmt: skip
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job of a sweep."""
+
+    arm: str
+    seed: int
+    result: Result
+    run_dir: str | None
+    reason: str = ""
+
+
+def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outcome:
+    """Train and score the run, or skip it when it is finished, or resume it when it is not."""
+    where = str(run_dir)
+    if status(read_events(run_dir)) == "finished" and (run_dir / "final").exists():
+        print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)})", flush=True)
+        return Outcome(arm, seed, "skipped", where)
+    env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
+    env.update({k: str(threads) for k in _THREADS})
+    command = [sys.executable, "-m"]
+    if ranks > 1:
+        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
+    command += ["wg.train.run", where]
+    code = _wait(subprocess.Popen(command, env=env))
+    events = read_events(run_dir)
+    reason = next((e["reason"] for e in reversed(events) if e["event"] == "end"), "")
+    if ranks > 1 and code and status(events) == "interrupted":
+        code = 130  # torchrun reports its workers' exits as its own 1
+    if code == 0:
+        return Outcome(arm, seed, "finished", where)
+    if code == EXIT_USER_ERROR:
+        return Outcome(arm, seed, "refused", where, reason)
+    if code in (130, -signal.SIGINT, -signal.SIGTERM):
+        return Outcome(arm, seed, "interrupted", where, reason)
+    return Outcome(arm, seed, "failed", where, reason or f"exit code {code}; see {where}/log.txt")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait; on an interrupt the run saves its state first (the terminal told it as well)."""
+    interrupts = 0
+    while True:
+        try:
+            code = process.wait()
+            return 130 if interrupts else code
+        except KeyboardInterrupt:
+            interrupts += 1
+            if interrupts == 1:
+                process.send_signal(signal.SIGTERM)
+            elif interrupts > 2:
+                process.kill()
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def report_outcome(outcome: Outcome) -> None:
+    """Tell the command that started the sweep, whichever process or machine the job ran on."""
+    log = os.environ.get("WG_OUTCOMES")
+    if log:
+        with open(log, "a", encoding="utf-8") as f:
+            f.write(json.dumps(asdict(outcome)) + "\n")
+
+
+def read_outcomes(log: Path) -> list[Outcome]:
+    return [Outcome(**json.loads(line)) for line in log.read_text().splitlines() if line]

@@ -1,0 +1,66 @@
+"""Tables in the terminal: strategies and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from wg.errors import UserError, nearest
+from wg.measure.clock import headline
+from wg.measure.record import last_clock, read_events, snapshots, status, train_curve
+from wg.strategies import all_strategies
+from wg.sweep.rundir import runs_in
+
+
+def show_strategies() -> None:
+    """Every strategy: kind, the slots it sets with its defaults, what it refuses."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("strategy", "kind", "sets", "refuses", "what"):
+        table.add_column(column, overflow="fold")
+    for s in all_strategies().values():
+        table.add_row(
+            s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary
+        )
+    Console().print(table)
+    print("\nTwo strategies that set the same slot conflict. A card: wg strategies NAME")
+
+
+def show_card(name: str) -> None:
+    """The method card and the defaults of one strategy."""
+    known = all_strategies()
+    if name not in known:
+        raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
+    s = known[name]
+    print(f"{s.name} [{s.kind}]  sets: {', '.join(s.sets())}\n\n{s.card}\n")
+    for key, value in s.defaults().items():
+        print(f"  strategy.{name}.{key} = {value}")
+
+
+def show_runs(sweep: Path) -> None:
+    """How far every run of a sweep is."""
+    found = runs_in(sweep)
+    if not found:
+        raise UserError(f"{sweep} holds no runs; make some with wg train out={sweep}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "status", "step", "audio s", "loss", "charged s", "scored"):
+        table.add_column(column, justify="left" if column in ("run", "status") else "right")
+    for run_dir, _ in found:
+        events = read_events(run_dir)
+        curve = train_curve(events)
+        last = curve[-1] if curve else {}
+        start = next((e for e in events if e["event"] == "start"), {})
+        clock = last_clock(events)
+        spent = headline(clock, start.get("clock_kind", "cpu")) if clock else 0.0
+        scored = {e["index"] for e in events if e["event"] == "score"}
+        table.add_row(
+            run_dir.name,
+            status(events),
+            str(last.get("step", "-")),
+            f"{last.get('audio_seconds', 0):.0f}",
+            f"{last['loss']:.3f}" if last.get("loss") is not None else "-",
+            f"{spent:.0f}",
+            f"{len(scored)}/{len(snapshots(events))}",
+        )
+    Console().print(table)

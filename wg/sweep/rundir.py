@@ -1,0 +1,82 @@
+"""Run directories: named by what determines a run's result."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wg.errors import UserError
+from wg.files import read_json, write_atomic, write_json
+from wg.train.facts import code_commit
+from wg.train.settings import Settings, identity
+
+# Overrides that say nothing about the recipe, so they are left out of an arm's name.
+_NOT_ARM = {"seed", "recipe", "out", "arm", "threads", "device", "sweep", "debug", "data", "model"}
+
+
+def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """The arm: its given name, or the recipe and what the command line changed about it."""
+    if config.get("arm"):
+        return str(config["arm"])
+    changes = []
+    for override in overrides:
+        key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+        group = key.split(".", 1)[0].split("/", 1)[0]
+        if group in _NOT_ARM or group in ("logger", "target", "evaluation", "hydra"):
+            continue
+        if override in ("strategy=[]", "strategy="):
+            continue
+        changes.append(override.replace("strategy=", "+").replace("strategy.", ""))
+    return " ".join([str(config["recipe"]), *changes])
+
+
+def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+    """Make (or find) the run directory of a resolved configuration.
+
+    Raises :class:`UserError` when the configuration cannot be run at all.
+    """
+    arm = arm_name(config, overrides)
+    config = {**config, "arm": arm}
+    settings = Settings.from_config(config)
+    settings.plan()
+    key = identity(config)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", arm).strip("-").lower()[:48]
+    run_dir = Path(str(config["out"])).resolve() / f"{slug}-s{settings.seed}-{key}"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"out={config['out']} cannot be written ({e.strerror}).") from None
+    if (run_dir / "run.json").exists():
+        same = identity(yaml.safe_load((run_dir / "config.yaml").read_text())) == key
+        if not same:
+            raise UserError(
+                f"{run_dir / 'config.yaml'} was changed by hand: it is not the configuration that "
+                "the directory is named after; delete the directory to start again."
+            )
+        return run_dir
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_atomic(run_dir / "config.yaml", text.encode())
+    write_json(
+        run_dir / "run.json",
+        {
+            "id": run_dir.name,
+            "arm": arm,
+            "recipe": settings.recipe,
+            "seed": settings.seed,
+            "config_hash": key,
+            "command": "wg train " + shlex.join(overrides),
+            "commit": code_commit(),
+            "target": config.get("target"),
+        },
+    )
+    return run_dir
+
+
+def runs_in(sweep_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """(directory, run.json) of every run below ``sweep_dir``."""
+    return [(p.parent, read_json(p)) for p in sorted(sweep_dir.glob("*/run.json"))]

@@ -1,0 +1,140 @@
+"""Plan -> model, data, Trainer: the one place where slots become objects."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from wg.audio.cache import default_cache_dir
+from wg.audio.corpus import Corpus, check_segments, load_corpus
+from wg.audio.store import Store
+from wg.errors import UserError
+from wg.flow import WaveGlow
+from wg.flow.grow import load_donor
+from wg.flow.weights import read_weights
+from wg.plan import Plan
+from wg.train.checkpoint import SafeCheckpointIO
+from wg.train.data import SegmentData
+from wg.train.module import WaveGlowModule
+from wg.train.settings import Settings, step_shape
+
+
+@dataclass
+class Job:
+    """What a run trains with."""
+
+    settings: Settings
+    plan: Plan
+    device: torch.device
+    corpus: Corpus
+    store: Store
+    data: SegmentData
+    module: WaveGlowModule
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto: the GPU when there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device={name!r} must be auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device=cuda, but this PyTorch sees no GPU; use device=cpu or see `wg doctor`."
+        )
+    return torch.device(name)
+
+
+def open_store(settings: Settings, plan: Plan) -> tuple[Corpus, Store]:
+    """The corpus, checked against every segment length, and its mels (computed once)."""
+    corpus = load_corpus(settings.data)
+    longest = max(step_shape(plan, i / 1000)[0] for i in range(1001))
+    corpus = check_segments(corpus, longest, settings.data.short_clips)
+    return corpus, Store.prepare(corpus, settings.data.mel, default_cache_dir())
+
+
+def build(settings: Settings) -> Job:
+    """Everything but the Trainer, on the CPU. Deterministic in the seed."""
+    plan = settings.plan()
+    device = resolve_device(settings.device)
+    torch.set_float32_matmul_precision(plan.matmul)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = plan.matmul != "highest"
+    corpus, store = open_store(settings, plan)
+    L.seed_everything(settings.seed, verbose=False)
+    model = WaveGlow(settings.model)
+    if plan.donor is not None:
+        donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
+        generator = torch.Generator().manual_seed(settings.seed)
+        load_donor(model, donor_config, weights, generator)
+    data = SegmentData(store, plan, settings.data.mel.hop_length)
+    module = WaveGlowModule(model, plan, data, settings.sigma)
+    return Job(settings, plan, device, corpus, store, data, module)
+
+
+def donor_folder(path: str) -> Path:
+    """A donor may be named by its run directory or by the folder of its weights."""
+    folder = Path(path)
+    for candidate in (folder / "final", folder):
+        if (candidate / "model.json").exists():
+            return candidate
+    raise UserError(
+        f"strategy.warm_start.donor={path} holds no finished model (no model.json or "
+        "final/model.json); name a finished run's directory."
+    )
+
+
+def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    """A Lightning Trainer for one pass over the stream, which ends with the budget."""
+    plan = job.plan
+    # The stream is cheap (a slice of mapped memory) and its workers would be the noise.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    return L.Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=plan.ranks.n,
+        strategy=_strategy(job),
+        max_epochs=1,
+        gradient_clip_val=plan.gradient_clip,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO(), *_precision(plan.precision, job.device)],
+        default_root_dir=run_dir,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _precision(precision: str, device: torch.device) -> list[Any]:
+    if precision == "32-true":
+        return []
+    # As a plugin, because Trainer(precision="16-mixed") silently turns into bf16 on a CPU.
+    scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
+    return [MixedPrecision(precision, device.type, scaler)]  # type: ignore[arg-type]
+
+
+def _strategy(job: Job) -> str | Strategy:
+    if job.plan.ranks.n == 1:
+        return "auto"
+    backend = job.plan.ranks.backend
+    if backend == "auto":
+        backend = "nccl" if job.device.type == "cuda" else "gloo"
+    if backend == "nccl" and job.device.type != "cuda":
+        raise UserError("strategy.ddp.backend=nccl needs GPUs; use gloo or auto on a CPU.")
+    return DDPStrategy(
+        process_group_backend=backend,
+        gradient_as_bucket_view=True,
+        # A growing flow has parameters without gradients.
+        find_unused_parameters=job.plan.n_active_flows is not None,
+    )

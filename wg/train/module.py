@@ -1,0 +1,103 @@
+"""The LightningModule: WaveGlow's likelihood, and the Plan's values at each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from wg.flow import WaveGlow
+from wg.flow.grow import sleep, starting_flows, wake
+from wg.flow.waveglow import nll
+from wg.plan import EvalWeights, Plan
+from wg.train.data import SegmentData
+
+
+class WaveGlowModule(L.LightningModule):
+    """Trains ``model`` as ``plan`` says; where the stream stands is the data module's to know."""
+
+    def __init__(self, model: WaveGlow, plan: Plan, data: SegmentData, sigma: float) -> None:
+        super().__init__()
+        self.model, self.plan, self.sigma = model, plan, sigma
+        self._data = data
+        self.average: EvalWeights | None = None
+        self._average_state: dict[str, Any] | None = None
+        if plan.n_active_flows is not None:
+            self._sleep_at(plan.n_active_flows(0.0))
+
+    def _sleep_at(self, n_active: float) -> None:
+        on = starting_flows(self.model.config, int(n_active))
+        sleep(self.model, [k for k in range(self.model.config.n_flows) if k not in on])
+
+    # -- the step ---------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        if self.plan.eval_weights is not None:
+            self.average = self.plan.eval_weights(self.model)
+            if self._average_state is not None:
+                self.average.load_state_dict(self._average_state)
+                self._average_state = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        progress = self._data.progress
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * self.plan.lr_schedule(progress)
+        if self.plan.n_active_flows is not None:
+            self._grow(int(self.plan.n_active_flows(progress)))
+
+    def _grow(self, n_active: int) -> None:
+        if n_active <= sum(self.model.active):
+            return
+        on = starting_flows(self.model.config, n_active)
+        new = [k for k in on if not self.model.active[k]]
+        # The same rotations on every rank and in every attempt.
+        generator = torch.Generator().manual_seed(self.plan.base.seed * 1000 + min(new))
+        wake(self.model, new[::-1], generator)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        mel, audio = batch
+        return nll(self.model(mel, audio), self.sigma)
+
+    def step_done(self, batch: tuple[Tensor, Tensor]) -> None:
+        """After each step. Called by the recorder, which Lightning calls before a module's own
+        end-of-batch hook: what it records must include this step."""
+        self._data.advance(batch[1].numel() * self.trainer.world_size)
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self.plan.optimizer is not None:
+            optimizer = self.plan.optimizer(self.model.parameters())
+        else:
+            # The published recipe: Adam, 1e-4, constant.
+            optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer
+
+    # -- weights and state --------------------------------------------------------------------
+
+    def eval_weights(self) -> dict[str, Tensor]:
+        """The weights that are judged and exported."""
+        if self.average is not None:
+            return self.average.weights(self.model)
+        return dict(self.model.state_dict())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["wg"] = {
+            "active": list(self.model.active),
+            "average": self.average.state_dict() if self.average is not None else None,
+            # Nothing here draws from the global generator; a strategy may.
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["wg"]
+        self.model.active = list(state["active"])
+        self._average_state = state["average"]
+        torch.set_rng_state(state["rng"].cpu())
+        if state["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu())

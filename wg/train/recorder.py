@@ -1,0 +1,220 @@
+"""The callback that watches a run: clocks, train events, snapshots, checkpoints, interrupts."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+
+from wg.flow.weights import save_weights
+from wg.measure.clock import Clock, Kind, headline
+from wg.measure.record import Record
+from wg.train.build import Job
+from wg.train.checkpoint import prune, step_path
+from wg.train.settings import step_shape
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+class Recorder(L.Callback):
+    """Rank 0 writes; all ranks agree on when.
+
+    Snapshots fall on the first step at which the audio seen reaches the next point of the grid,
+    which is the same grid for every arm. Each is also a checkpoint to resume from.
+    """
+
+    def __init__(
+        self, job: Job, run_dir: Path, clock: Clock, kind: Kind, say: Callable[[str], None],
+        record: Record | None,
+    ) -> None:
+        self.job, self.run_dir, self.clock, self.kind, self.say = job, run_dir, clock, kind, say
+        self.record = record
+        self.next_index = 0
+        self.interrupted: str | None = None
+        self._signal: int | None = None
+        self._loss: torch.Tensor | None = None
+        self._losses = 0
+        self._skipped = 0
+        self._said = 0.0
+        self._began: tuple[float, float] | None = None
+        self._saved_step = -1
+
+    # -- Lightning's hooks ---------------------------------------------------------------------
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning's own SIGTERM handler raises in the middle of a step; ours waits for its end.
+        for s in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(s, self._on_signal)
+        every = self.job.settings.snapshots.every
+        seen = self.job.data.audio_seconds
+        if self.job.data.step == 0:
+            self._snapshot(trainer)
+        else:
+            self.next_index = math.floor(seen / every + 1e-9) + 1
+        self._began = (seen, headline(self.clock.totals(), self.kind))
+        self.clock.push("train")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int,
+    ) -> None:
+        self.job.module.step_done(batch)
+        loss = outputs["loss"].detach()
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._losses += 1
+        data, settings = self.job.data, self.job.settings
+        done = data.progress >= 1.0
+        if data.step % settings.log_every == 0 or done:
+            with self.clock("log"):
+                self._log(trainer)
+        if data.audio_seconds >= self.next_index * settings.snapshots.every - 1e-9 or done:
+            self._snapshot(trainer)
+        limit = settings.budget.train_seconds
+        if limit is not None and self._any(headline(self.clock.totals(), self.kind) >= limit):
+            if not done:
+                self._snapshot(trainer)
+            trainer.should_stop = True
+        elif self._any(self._signal is not None) and not done:
+            self.interrupted = signal.Signals(self._signal or signal.SIGTERM).name
+            self._checkpoint(trainer)
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.clock.pop()
+
+    # -- what it writes ------------------------------------------------------------------------
+
+    def _log(self, trainer: L.Trainer) -> None:
+        assert self._loss is not None
+        loss = float(self._mean(self._loss / self._losses))
+        self._loss, self._losses = None, 0
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {self.job.data.step}")
+        data = self.job.data
+        length, batch = self._shape()
+        totals = self._clock_totals()
+        if self.record is None:
+            return
+        self.record.write(
+            "train",
+            step=data.step,
+            samples_seen=data.samples_seen,
+            audio_seconds=round(data.audio_seconds, 6),
+            loss=loss,
+            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            segment_length=length,
+            batch_size=batch,
+            active_flows=sum(self.job.module.model.active),
+            clock=totals,
+        )
+        self._progress(loss, totals)
+
+    def _shape(self) -> tuple[int, int]:
+        return step_shape(self.job.plan, min(self.job.data.progress, 1 - 1e-9))
+
+    def _progress(self, loss: float, totals: Any) -> None:
+        now, data = time.monotonic(), self.job.data
+        if now - self._said < 5 and data.progress < 1:
+            return
+        self._said = now
+        spent = headline(totals, self.kind)
+        assert self._began is not None
+        seen, since = data.audio_seconds - self._began[0], spent - self._began[1]
+        left = (self.job.plan.base.audio_seconds - data.audio_seconds) * since / max(seen, 1e-9)
+        self.say(
+            f"{data.progress:4.0%}  {data.audio_seconds:.0f} s of audio, step {data.step}, "
+            f"loss {loss:.3f}, {spent:.0f} {self.kind} s, {max(left, 0):.0f} s to go"
+        )
+
+    def _snapshot(self, trainer: L.Trainer) -> None:
+        """Evaluation weights for the scorer, and a checkpoint of the whole state."""
+        totals = self._clock_totals()
+        data, index = self.job.data, self.next_index
+        every = self.job.settings.snapshots.every
+        self.next_index = math.floor(data.audio_seconds / every + 1e-9) + 1
+        with self.clock("checkpoint"):
+            if self.record is not None:
+                folder = Path("snapshots") / f"{index:04d}"
+                digest = save_weights(
+                    self.run_dir / folder,
+                    self.job.module.eval_weights(),
+                    self.job.settings.model,
+                    model_meta(self.job, self.run_dir),
+                )
+                self.record.write(
+                    "snapshot",
+                    index=index,
+                    step=data.step,
+                    audio_seconds=round(data.audio_seconds, 6),
+                    clock=totals,
+                    path=str(folder),
+                    sha256=digest,
+                )
+            if data.step > 0 and data.progress < 1:
+                self._checkpoint(trainer)
+
+    def _checkpoint(self, trainer: L.Trainer) -> None:
+        if self._saved_step == self.job.data.step:
+            return
+        self._saved_step = self.job.data.step
+        folder = self.run_dir / "checkpoint"
+        trainer.save_checkpoint(step_path(folder, self.job.data.step))
+        if self.record is not None:
+            prune(folder, keep=2)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal is None:
+            self.say("interrupted: saving at the end of this step (again to stop at once)")
+        else:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    # -- agreement between ranks -----------------------------------------------------------------
+
+    def _mean(self, value: torch.Tensor) -> torch.Tensor:
+        if self.job.plan.ranks.n > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+            value /= self.job.plan.ranks.n
+        return value
+
+    def _any(self, here: bool) -> bool:
+        if self.job.plan.ranks.n == 1:
+            return here
+        flag = torch.tensor([float(here)], device=self.job.module.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _clock_totals(self) -> Any:
+        """Own clocks on one rank, the maximum over ranks on several."""
+        totals = self.clock.totals()
+        if self.job.plan.ranks.n > 1:
+            names = [(s, k) for s in totals for k in totals[s]]
+            device = self.job.module.device
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            values = torch.tensor([totals[s][k] for s, k in names], dtype=dtype, device=device)
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+            for (s, k), v in zip(names, values.tolist(), strict=True):
+                totals[s][k] = round(v, 6)
+        return totals
+
+
+def model_meta(job: Job, run_dir: Path) -> dict[str, Any]:
+    """What a reader of the weights must know to use them."""
+    s = job.settings
+    return {
+        "sampling_rate": s.data.sampling_rate,
+        "mel": vars(s.data.mel),
+        "recipe": s.recipe,
+        "run": run_dir.name,
+        "sigma": s.sigma,
+    }

@@ -1,0 +1,209 @@
+"""One run directory, one process (or one a rank): ``python -m wg.train.run RUN_DIR``.
+
+    config.yaml   the resolved configuration: the whole input
+    run.json      its identity: id, arm, seed, the command that made it
+    events.jsonl  the record (wg.measure.record)
+    log.txt       what was printed
+    snapshots/    evaluation weights on the grid; final/ the last of them
+    checkpoint/   the state to resume from; gone when the run is finished
+    samples/      held-out utterances, reference and generated
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EXIT_INTERRUPTED = 130
+
+
+class Log:
+    """Prints lines with the run's name and the time since its start, and keeps them."""
+
+    def __init__(self, run_dir: Path, name: str, quiet: bool) -> None:
+        self.path, self.name, self.quiet = run_dir / "log.txt", name, quiet
+        self.start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if self.quiet:
+            return
+        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
+        line = f"[{self.name} {minutes}:{seconds:02d}] {text}"
+        print(line, flush=True)
+        self.keep(line)
+
+    def keep(self, text: str) -> None:
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(text + "\n")
+
+
+@contextmanager
+def only_one(run_dir: Path) -> Iterator[None]:
+    """Two processes in one run directory would mix their records."""
+    from wg.errors import UserError
+
+    with open(run_dir / "lock", "w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{run_dir} is being trained by another process; wait for it or stop it."
+            ) from None
+        yield
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, score, finish. Returns 0 (finished), 2 (a user's mistake), 130 (interrupted, can
+    be resumed) or 1 (failed)."""
+    (path,) = sys.argv[1:] if argv is None else argv
+    run_dir = Path(path).resolve()
+    rank = int(os.environ.get("RANK", "0"))
+    from wg.errors import EXIT_USER_ERROR, UserError
+
+    try:
+        if rank > 0:
+            return _run(run_dir, rank)
+        with only_one(run_dir):
+            return _run(run_dir, rank)
+    except UserError as e:
+        print(f"wg: {e}", file=sys.stderr, flush=True)
+        return EXIT_USER_ERROR
+
+
+def _run(run_dir: Path, rank: int) -> int:
+    os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+    import torch
+    from omegaconf import OmegaConf
+
+    from wg.errors import UserError
+    from wg.files import read_json
+    from wg.measure.clock import Clock, headline_kind
+    from wg.measure.record import Record, last_clock, read_events
+    from wg.train.build import build, resolve_device
+    from wg.train.facts import start_facts
+    from wg.train.settings import Settings
+
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    config = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
+    assert isinstance(config, dict)
+    settings = Settings.from_config({str(k): v for k, v in config.items()})
+    identity = read_json(run_dir / "run.json")
+    say = Log(run_dir, f"{identity['arm']} s{settings.seed}", quiet=rank > 0)
+    torch.set_num_threads(settings.threads)
+    device = resolve_device(settings.device)
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    events = read_events(run_dir)
+    clock = Clock(last_clock(events), synchronize)
+    record = Record(run_dir) if rank == 0 else None
+    say(f"run directory {run_dir}")
+    status, reason = "failed", ""
+    try:
+        with clock("init"):
+            job = build(settings)
+            if record is not None:
+                record.listeners.extend(_mirrors(settings, identity, run_dir, say))
+                record.write("start", **start_facts(job, identity, run_dir))
+        status, reason = _train(job, run_dir, clock, headline_kind(device.type), say, record)
+        if rank == 0 and status == "finished":
+            assert record is not None
+            _score(job, run_dir, clock, say, record)
+            _finish(run_dir, events=read_events(run_dir))
+    except UserError as e:
+        reason = str(e)
+        raise
+    except KeyboardInterrupt:
+        status, reason = "interrupted", "stopped at once"
+    except Exception as e:
+        reason = f"{type(e).__name__}: {e}"
+        say.keep(traceback.format_exc())
+        say(f"failed: {reason} (the traceback is in {say.path})")
+    finally:
+        if record is not None:
+            with clock("log"):
+                record.write("end", status=status, reason=reason, clock=clock.totals())
+                for listener in record.listeners:
+                    getattr(listener, "close", lambda: None)()
+    say(f"{status}{': ' + reason if reason else ''}")
+    return {"finished": 0, "interrupted": EXIT_INTERRUPTED}.get(status, 1)
+
+
+def _train(
+    job: Any, run_dir: Path, clock: Any, kind: Any, say: Log, record: Any
+) -> tuple[str, str]:
+    """(status, reason) after training to the budget, or as far as it got."""
+    from wg.measure.record import read_events
+    from wg.train.build import trainer
+    from wg.train.checkpoint import newest
+    from wg.train.recorder import Diverged, Recorder
+
+    if any(e["event"] == "trained" for e in read_events(run_dir)):
+        return "finished", ""  # an earlier attempt was stopped while scoring
+    resume = newest(run_dir / "checkpoint")
+    if resume is None and job.plan.init is not None:
+        with clock("data_prep"):
+            job.plan.init(job.module.model, job.store)
+    if resume is not None:
+        say(f"resuming from {resume.relative_to(run_dir)}")
+    recorder = Recorder(job, run_dir, clock, kind, say, record)
+    fit = trainer(job, run_dir, [recorder])
+    try:
+        fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
+    except Diverged as e:
+        return "failed", f"diverged: {e}"
+    if recorder.interrupted:
+        return "interrupted", f"{recorder.interrupted} at step {job.data.step}"
+    if record is not None:
+        record.write("trained", step=job.data.step, clock=clock.totals())
+    return "finished", ""
+
+
+def _score(job: Any, run_dir: Path, clock: Any, say: Log, record: Any) -> None:
+    from wg.measure.score import score_run
+
+    with clock("eval"):
+        score_run(
+            run_dir,
+            job.store,
+            job.settings.data.mel,
+            record,
+            sigma=job.settings.evaluation.sigma,
+            grid_seconds=job.settings.evaluation.grid_seconds,
+            samples=job.settings.evaluation.samples,
+            keep=job.settings.snapshots.keep,
+            device=job.device,
+            say=say,
+        )
+
+
+def _finish(run_dir: Path, events: list[dict[str, Any]]) -> None:
+    """The last snapshot is the result; the state to resume from has served."""
+    import shutil
+
+    from wg.measure.record import snapshots
+
+    last = run_dir / snapshots(events)[-1]["path"]
+    final = run_dir / "final"
+    if not final.exists():
+        os.symlink(os.path.relpath(last, run_dir), final)
+    shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
+
+
+def _mirrors(settings: Any, identity: Any, run_dir: Path, say: Log) -> list[Any]:
+    if settings.logger.get("name") != "wandb":
+        return []
+    from wg.measure.mirror import WandbMirror
+
+    return [WandbMirror(settings.logger, identity, run_dir, say)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

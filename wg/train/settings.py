@@ -1,0 +1,191 @@
+"""The resolved configuration of a run, typed and checked; the contract of a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from wg.audio.config import DataConfig
+from wg.errors import UserError, nearest
+from wg.flow.config import FlowConfig
+from wg.plan import Base, Plan
+from wg.strategies import make_plan
+
+# Keys that say where a run is written, watched and judged. They change nothing in its result,
+# so they are no part of its identity.
+NOT_IDENTITY = ("arm", "out", "logger", "target")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """audio_seconds: how much audio to train on, which defines progress. train_seconds: stop
+    once the headline clock passes it (at a step's end), whatever progress says."""
+
+    audio_seconds: float = 600.0
+    train_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """every: audio seconds between snapshots of the evaluation weights, the same grid for all
+    arms. keep: "last" drops the weights of earlier ones once they are scored, "all" keeps them.
+    """
+
+    every: float = 60.0
+    keep: str = "last"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """sigma of the noise; seconds of held-out audio that every snapshot is scored on (whole
+    utterances, at least one); the last snapshot is scored on all of it. samples: utterances
+    whose audio is kept for listening."""
+
+    sigma: float = 1.0
+    grid_seconds: float = 12.0
+    samples: int = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run needs, from ``config.yaml`` of its directory."""
+
+    model: FlowConfig
+    data: DataConfig
+    recipe: str = "nvidia"
+    strategy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+    segment_length: int = 16000
+    batch_size: int = 1
+    sigma: float = 1.0
+    threads: int = 1
+    device: str = "auto"
+    log_every: int = 10
+    budget: Budget = Budget()
+    snapshots: Snapshots = Snapshots()
+    evaluation: Evaluation = Evaluation()
+    logger: Mapping[str, Any] = field(default_factory=dict)
+    target: Mapping[str, Any] = field(default_factory=dict)
+    arm: str = ""
+    out: str = ""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Checked settings. Raises :class:`UserError` naming the first wrong one."""
+        known = {f.name for f in fields(cls)}
+        for name in config:
+            if name not in known:
+                raise UserError(f"there is no setting '{name}'; {nearest(str(name), known)}")
+        values = dict(config)
+        values["model"] = FlowConfig.from_dict(config["model"])
+        values["data"] = DataConfig.from_dict(config["data"])
+        for name, part in (("budget", Budget), ("snapshots", Snapshots), ("evaluation", Evaluation)):
+            values[name] = _part(name, part, config.get(name) or {})
+        values["strategy"] = {k: dict(v or {}) for k, v in (config.get("strategy") or {}).items()}
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name in ("segment_length", "batch_size", "threads", "log_every"):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+                f"{name}={value!r} must be a whole number of at least 1.",
+            )
+        _require(
+            isinstance(self.seed, int) and self.seed >= 0,
+            f"seed={self.seed!r} must be a whole number of at least 0.",
+        )
+        for name, value in (
+            ("sigma", self.sigma),
+            ("budget.audio_seconds", self.budget.audio_seconds),
+            ("snapshots.every", self.snapshots.every),
+            ("evaluation.grid_seconds", self.evaluation.grid_seconds),
+        ):
+            _require(
+                isinstance(value, (int, float)) and value > 0, f"{name}={value!r} must be positive."
+            )
+        _require(
+            self.snapshots.every <= self.budget.audio_seconds,
+            f"snapshots.every={self.snapshots.every:g} is more than the budget of "
+            f"{self.budget.audio_seconds:g} audio seconds, so nothing would be scored on the way.",
+        )
+        _require(
+            self.snapshots.keep in ("last", "all"),
+            f"snapshots.keep={self.snapshots.keep!r} must be 'last' or 'all'.",
+        )
+        _require(
+            self.segment_length % self.model.n_group == 0,
+            f"segment_length={self.segment_length} must be a multiple of model.n_group="
+            f"{self.model.n_group}.",
+        )
+        mel = self.data.mel
+        _require(
+            mel.n_mels == self.model.n_mels and mel.hop_length == self.model.upsample_stride,
+            f"the data has {mel.n_mels} mels every {mel.hop_length} samples, the model expects "
+            f"{self.model.n_mels} every {self.model.upsample_stride}: set model.n_mels and "
+            "model.upsample_stride to the data's.",
+        )
+
+    def base(self) -> Base:
+        return Base(
+            sampling_rate=self.data.sampling_rate,
+            segment_length=self.segment_length,
+            batch_size=self.batch_size,
+            n_flows=self.model.n_flows,
+            audio_seconds=self.budget.audio_seconds,
+            seed=self.seed,
+        )
+
+    def plan(self) -> Plan:
+        """The recipe applied. Raises StrategyConflict and other user errors."""
+        plan = make_plan(self.base(), self.strategy)
+        check_steps(plan, self.model.n_group)
+        return plan
+
+
+def check_steps(plan: Plan, n_group: int) -> None:
+    """Every segment length and batch size that will occur must be usable."""
+    n = 1000
+    for i in range(n + 1):
+        length, batch = step_shape(plan, i / n)
+        _require(
+            length % n_group == 0,
+            f"a segment of {length} samples is not a whole number of groups of {n_group}.",
+        )
+        _require(
+            batch % plan.ranks.n == 0,
+            f"a batch of {batch} cannot be divided over {plan.ranks.n} ranks; set batch_size to a "
+            f"multiple of {plan.ranks.n} or strategy.ddp.ranks to a divisor of {batch}.",
+        )
+
+
+def step_shape(plan: Plan, progress: float) -> tuple[int, int]:
+    """(segment length in samples, segments in the step over all ranks) at ``progress``."""
+    length = plan.segment_length or (lambda _: plan.base.segment_length)
+    batch = plan.batch_size or (lambda _: plan.base.batch_size)
+    return int(length(progress)), int(batch(progress))
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Hash of what determines a run's result: 8 hexadecimal digits."""
+    kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _part(name: str, part: type, values: Mapping[str, Any]) -> Any:
+    known = {f.name for f in fields(part)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{name} has no setting '{key}'; {nearest(str(key), known)}")
+    return part(**values)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise UserError(sentence)
