@@ -77,17 +77,22 @@ class Invertible1x1Conv(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, T) -> (W x, log|det W|), the scalar counted once per time step.
 
-        Computed in fp32 whatever autocast says: half precision would quantise the signal
+        Computed in fp32 or better whatever autocast says: half precision would quantise the signal
         itself, and slogdet (not log of det) neither overflows nor needs det > 0.
         """
-        W = self.matrix.float()
+        W = at_least_fp32(self.matrix)
         log_det = torch.linalg.slogdet(W).logabsdet
-        return F.conv1d(x.float(), W[:, :, None]), log_det
+        return F.conv1d(at_least_fp32(x), W[:, :, None]), log_det
 
     def inverse(self, x: Tensor) -> Tensor:
         """(B, C, T) -> W^-1 x."""
-        W_inv = torch.linalg.inv(self.matrix.float())
+        W_inv = torch.linalg.inv(at_least_fp32(self.matrix))
         return F.conv1d(x, W_inv[:, :, None].to(x.dtype))
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Half precisions become fp32; fp32 and fp64 stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def random_rotation(channels: int, generator: torch.Generator | None = None) -> Tensor:

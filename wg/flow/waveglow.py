@@ -5,14 +5,13 @@ Shapes: B batch, T samples, F mel frames, T' = T / n_group groups of samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wg.flow.config import FlowConfig
-from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d
+from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
 from wg.flow.wn import WN
 
 
@@ -72,8 +71,8 @@ class WaveGlow(nn.Module):
         x = audio.view(B, T // G, G).transpose(1, 2)
 
         early: list[Tensor] = []
-        log_s_sum = audio.new_zeros(B, dtype=torch.float32)
-        log_det_W = audio.new_zeros((), dtype=torch.float32)
+        log_s_sum = audio.new_zeros(B)
+        log_det_W = audio.new_zeros(())
         for k in range(self.config.n_flows):
             if self.config.has_early_output(k):
                 early.append(x[:, : self.config.n_early_size])
@@ -83,7 +82,7 @@ class WaveGlow(nn.Module):
             with torch.autocast(audio.device.type, enabled=False):
                 x, log_det = self.convinv[k](x)
             a0, a1 = x.chunk(2, dim=1)
-            b, log_s = self.WN[k](a0, cond).float().chunk(2, dim=1)
+            b, log_s = at_least_fp32(self.WN[k](a0, cond)).chunk(2, dim=1)
             x = torch.cat([a0, torch.exp(log_s) * a1 + b], dim=1)
             log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
             log_det_W = log_det_W + log_det
@@ -168,7 +167,7 @@ def _fold_list(layers: nn.ModuleList) -> None:
 def nll(output: FlowOutput, sigma: float = 1.0) -> Tensor:
     """Negative log-likelihood per sample, without the Gaussian constant (Prenger et al. 2018,
     eq. 5): [sum z^2 / (2 sigma^2) - sum log_s - B T' sum log|det W|] / (B n_group T')."""
-    z = output.z.float()
+    z = at_least_fp32(output.z)
     B, _, groups = z.shape
     total = (z * z).sum() / (2 * sigma**2) - output.log_s.sum() - B * groups * output.log_det_W
     return total / z.numel()
@@ -177,7 +176,3 @@ def nll(output: FlowOutput, sigma: float = 1.0) -> Tensor:
 def gaussian_constant(sigma: float = 1.0) -> float:
     """0.5 ln(2 pi sigma^2): add to :func:`nll` for nats per sample, so that sigmas compare."""
     return 0.5 * float(torch.log(torch.tensor(2 * torch.pi * sigma**2, dtype=torch.float64)))
-
-
-def active_flows(model: WaveGlow) -> Sequence[int]:
-    return [k for k, on in enumerate(model.active) if on]

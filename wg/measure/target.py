@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _crossing(points: Sequence[Point], condition: Condition) -> float:
 def value_at(points: Sequence[Point], metric: str, position: float) -> float | None:
     """The metric at a position of the axis, on the straight line between its neighbours; None
     outside the points or beside a missing value."""
-    for (x0, m0), (x1, m1) in zip(points, points[1:], strict=False):
+    for (x0, m0), (x1, m1) in itertools.pairwise(points):
         if x0 <= position <= x1 + 1e-9 * max(abs(x1), 1.0):
             a, b = m0.get(metric), m1.get(metric)
             if b is None or (a is None and position < x1):

@@ -16,9 +16,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wg.errors import EXIT_USER_ERROR, UserError, nearest
+from wg.strategies import all_strategies
 from wg.sweep.launch import Outcome, launch, read_outcomes, report_outcome
 from wg.sweep.paths import conf_dir
 from wg.sweep.rundir import arm_name, prepare
@@ -92,7 +94,7 @@ def summarise(outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
         where = os.path.relpath(o.run_dir) if o.run_dir else "-"
         note = f": {o.reason}" if o.reason and o.result != "refused" else ""
-        table.add_row(o.arm, str(o.seed), o.result + note, where)
+        table.add_row(escape(o.arm), str(o.seed), escape(o.result + note), escape(where))
     Console(soft_wrap=False).print(table)
 
 
@@ -128,7 +130,9 @@ def _keys() -> list[str]:
     """Every dotted key of the default configuration."""
     config = OmegaConf.load(conf_dir() / "train.yaml")
     assert isinstance(config, DictConfig)
-    keys: list[str] = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+    keys = [p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "strategy"]
+    for s in all_strategies().values():
+        keys += [f"strategy.{s.name}", *(f"strategy.{s.name}.{k}" for k in s.defaults())]
 
     def walk(node: Any, prefix: str) -> None:
         for key in node:

@@ -1,0 +1,65 @@
+"""The record: append-only, readable after a kill, the later attempt counting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wg.measure.record import (
+    Record,
+    last_clock,
+    read_events,
+    scores,
+    snapshots,
+    status,
+    train_curve,
+)
+
+
+def test_events_are_numbered_by_attempt(tmp_path: Path) -> None:
+    assert status(read_events(tmp_path)) == "new"
+    Record(tmp_path).write("start", run="r")
+    assert status(read_events(tmp_path)) == "running"
+    second = Record(tmp_path)
+    second.write("start", run="r")
+    second.write("end", status="finished", reason="")
+    assert [e["attempt"] for e in read_events(tmp_path)] == [1, 2, 2]
+    assert status(read_events(tmp_path)) == "finished"
+
+
+def test_half_a_line_is_left_out_and_left_behind(tmp_path: Path) -> None:
+    Record(tmp_path).write("start", run="r")
+    with open(tmp_path / "events.jsonl", "a") as f:
+        f.write('{"event": "train", "st')  # killed here
+    assert len(read_events(tmp_path)) == 1
+    Record(tmp_path).write("start", run="r")
+    assert [e["event"] for e in read_events(tmp_path)] == ["start", "start"]
+
+
+def test_numbers_that_are_none_become_null(tmp_path: Path) -> None:
+    Record(tmp_path).write("score", index=0, set="grid", metrics={"a": float("nan"), "b": 1.5})
+    assert read_events(tmp_path)[0]["metrics"] == {"a": None, "b": 1.5}
+
+
+def test_the_later_attempt_counts(tmp_path: Path) -> None:
+    first = Record(tmp_path)
+    for step in (1, 2, 3):
+        first.write("train", step=step, loss=float(step), clock={"train": {"cpu": step}})
+    first.write("snapshot", index=0, sha256="a")
+    second = Record(tmp_path)
+    second.write("train", step=3, loss=30.0, clock={"train": {"cpu": 9}})
+    second.write("snapshot", index=0, sha256="b")
+    second.write("score", index=0, set="grid", metrics={})
+    events = read_events(tmp_path)
+    assert [e["loss"] for e in train_curve(events)] == [1, 2, 30]
+    assert [e["sha256"] for e in snapshots(events)] == ["b"]
+    assert len(scores(events, "grid")) == 1
+    assert not scores(events, "held_out")
+    # What a crash threw away stays charged: the newest clock, whatever its step.
+    assert last_clock(events) == {"train": {"cpu": 9}}
+
+
+def test_listeners_hear_what_is_on_disk(tmp_path: Path) -> None:
+    heard: list[dict] = []
+    record = Record(tmp_path, [heard.append])
+    record.write("train", step=1, loss=float("inf"))
+    assert heard == read_events(tmp_path)

@@ -1,0 +1,159 @@
+"""What every strategy promises, driven by the table."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from strategies_table import ROWS
+from wg.plan import Base, StrategyConflict
+from wg.strategies import all_strategies, make_plan
+from wg.sweep.paths import conf_dir
+from wg.train.build import build
+from wg.train.checkpoint import newest, prune
+from wg.train.run import _run
+from wg.train.settings import Settings
+
+Config = Callable[..., dict[str, Any]]
+PAIRS = list(itertools.combinations(ROWS, 2))
+
+
+def base() -> Base:
+    return Base(segment_length=4096, batch_size=2, n_flows=4, audio_seconds=4.0)
+
+
+def test_the_table_names_every_strategy() -> None:
+    assert sorted(ROWS) == sorted(all_strategies())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_its_config_shows_its_defaults_and_its_card_its_parts(name: str) -> None:
+    s = all_strategies()[name]
+    text = (conf_dir() / "strategy" / f"{name}.yaml").read_text()
+    shown = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in (yaml.safe_load(text)[name]).items()
+    }
+    assert shown == s.defaults()
+    assert f"wg train strategy=[{name}]" in text.splitlines()[0]
+    for part in ("Why:", "Source:", "Cost:", "Fails:"):
+        assert part in s.card
+    assert s.sets()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_pairs_compose_in_any_order_or_conflict_by_name(pair: tuple[str, str]) -> None:
+    plans = []
+    for names in (pair, pair[::-1]):
+        try:
+            plans.append(make_plan(base(), {n: ROWS[n] for n in names}).writers())
+        except StrategyConflict as e:
+            assert all(f"'{n}'" in str(e) for n in pair)
+            plans.append(None)
+    assert plans[0] == plans[1]
+    a, b = (set(all_strategies()[n].sets()) for n in pair)
+    if a & b:
+        assert plans[0] is None
+
+
+def start_run(config: dict[str, Any], out: Path, name: str) -> Path:
+    """A run directory as the launcher makes it."""
+    from wg.sweep.rundir import prepare
+
+    return prepare({**config, "out": str(out), "arm": name}, [])
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    from wg.flow.weights import read_weights
+
+    return read_weights(run_dir / "final")[1]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_trains_saves_and_resumes_exactly(
+    name: str, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uninterrupted and interrupted-then-resumed end in the same bits."""
+    from wg.train import recorder
+
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    config = tiny_config(strategy={name: ROWS[name]})
+    whole = start_run(config, tmp_path / "whole", name)
+    assert _run(whole, 0) == 0
+    parts = start_run(config, tmp_path / "parts", name)
+    log = recorder.Recorder._log
+
+    def stop_once(self: Any, trainer: Any) -> None:
+        log(self, trainer)
+        if self.job.data.step == 4:
+            self._signal = 15
+
+    monkeypatch.setattr(recorder.Recorder, "_log", stop_once)
+    assert _run(parts, 0) == 130
+    assert newest(parts / "checkpoint") is not None
+    assert _run(parts, 0) == 0
+    a, b = weights(whole), weights(parts)
+    assert sorted(a) == sorted(b)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    # It did train: some weights moved from where the seed put them.
+    torch.manual_seed(0)
+    fresh = build(Settings.from_config(config)).module.model.state_dict()
+    assert sorted(fresh) == sorted(a), "parameter names are part of the contract"
+    assert not torch.equal(fresh["upsample.weight"], a["upsample.weight"])
+    assert not (parts / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_pairs_train_two_steps(
+    pair: tuple[str, str], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    config = tiny_config(
+        strategy={n: ROWS[n] for n in pair},
+        budget={"audio_seconds": 1.0},
+        snapshots={"every": 1.0},
+    )
+    try:
+        run_dir = start_run(config, tmp_path, "pair")
+    except StrategyConflict:
+        return
+    assert _run(run_dir, 0) == 0
+    assert all(w.isfinite().all() for w in weights(run_dir).values())
+
+
+@pytest.mark.parametrize("name", [n for n, s in all_strategies().items() if s.kind == "system"])
+def test_a_system_strategy_keeps_loss_and_gradients(name: str, tiny_config: Config) -> None:
+    """Same mathematics up to rounding, at the precision that the strategy computes in."""
+    tolerance = {"bf16": 0.03, "fp16": 0.01}.get(name, 1e-5)
+    found = []
+    for strategy in ({}, {name: ROWS[name]}):
+        job = build(Settings.from_config(tiny_config(strategy=strategy)))
+        model = job.module.model
+        torch.manual_seed(1)
+        for wn in model.WN:
+            torch.nn.init.normal_(wn.end.weight, std=0.05)
+        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(job.plan.precision)
+        batch = next(iter(job.data.train_dataloader()))
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            loss = job.module.training_step(batch, 0)
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in model.parameters()]))
+    torch.set_float32_matmul_precision("highest")
+    (loss_a, grads_a), (loss_b, grads_b) = found
+    assert torch.isclose(loss_a, loss_b, rtol=tolerance)
+    a = torch.cat([g.flatten() for g in grads_a])
+    b = torch.cat([g.flatten() for g in grads_b])
+    assert (a - b).norm() <= tolerance * a.norm()
+
+
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+    for step in (1, 2, 30):
+        (tmp_path / f"step-{step:09d}").mkdir()
+    (tmp_path / ".step-000000031.99").mkdir()
+    prune(tmp_path, keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000002", "step-000000030"]

@@ -1,0 +1,224 @@
+"""``wg train`` as its users meet it: a real command line, real processes, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wg.flow.weights import read_weights
+from wg.measure.clock import headline
+from wg.measure.record import last_clock, read_events, scores, snapshots, status
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ("model=tiny", "+debug=smoke", "logger=none", "out=runs/t")
+
+
+def with_corpus(corpus: Path) -> tuple[str, ...]:
+    return (
+        *SMOKE, "data=folder", f"data.path={corpus}", "data.sampling_rate=16000",
+        "data.held_out=2",
+    )  # fmt: skip
+
+
+def run_dirs(folder: Path) -> list[Path]:
+    return sorted(p.parent for p in folder.glob("runs/t/*/run.json"))
+
+
+def test_a_sweep_with_mixed_ranks_then_skips(wg: Command, tmp_path: Path, corpus_dir: Path) -> None:
+    """One rank and two gloo ranks in one multirun: same data, same mathematics, each its own
+    process; the same command again does nothing."""
+    args = (
+        "train", "-m", *with_corpus(corpus_dir), "batch_size=2", "strategy=[],[ddp]", "seed=0,1"
+    )  # fmt: skip
+    first = wg(*args)
+    assert first.returncode == 0, first.stdout + first.stderr
+    runs = run_dirs(tmp_path)
+    assert len(runs) == 4
+    by_ranks: dict[tuple[int, int], Path] = {}
+    for run in runs:
+        events = read_events(run)
+        start = next(e for e in events if e["event"] == "start")
+        by_ranks[start["ranks"], start["seed"]] = run
+        assert status(events) == "finished"
+        assert len(scores(events, "grid")) == len(snapshots(events)) == 4
+        assert len(scores(events, "held_out")) == 1
+    assert sorted(by_ranks) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    for seed in (0, 1):
+        _, one, _ = read_weights(by_ranks[1, seed] / "final")
+        _, two, _ = read_weights(by_ranks[2, seed] / "final")
+        assert all((one[k] - two[k]).abs().max() < 1e-4 for k in one)
+    size = {r: (r / "events.jsonl").stat().st_size for r in runs}
+    again = wg(*args)
+    assert again.returncode == 0
+    assert again.stdout.count("skipped") >= 4
+    assert size == {r: (r / "events.jsonl").stat().st_size for r in runs}
+
+
+def test_kill_9_resumes_to_the_same_weights_and_stays_charged(
+    wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    args = [*with_corpus(corpus_dir), "budget.audio_seconds=40", "snapshots.every=4"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wg", "train", *args],
+        cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = run_dirs(tmp_path)
+        if found and len(snapshots(read_events(found[0]))) >= 3:
+            break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (run,) = run_dirs(tmp_path)
+    killed = read_events(run)
+    assert status(killed) == "running"
+    charged = last_clock(killed)
+    assert charged is not None
+    done = wg("train", *args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resuming from" in done.stdout
+    events = read_events(run)
+    resumed = [e for e in events if e["attempt"] == 2]
+    first = next(e for e in resumed if "clock" in e)
+    assert headline(first["clock"], "cpu") >= headline(charged, "cpu")
+    whole = wg("train", *args, "out=runs/whole")
+    assert whole.returncode == 0
+    (other,) = sorted((tmp_path / "runs/whole").glob("*/final"))
+    assert (other / "model.safetensors").read_bytes() == (
+        run / "final" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_interrupting_saves_and_says_how_to_go_on(
+    wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    args = [*with_corpus(corpus_dir), "budget.audio_seconds=2000", "snapshots.every=500"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wg", "train", *args],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = run_dirs(tmp_path)
+        if found and any(e["event"] == "train" for e in read_events(found[0])):
+            break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: the whole group
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert "goes on where it stopped" in out
+    assert "Traceback" not in out + err
+    (run,) = run_dirs(tmp_path)
+    assert status(read_events(run)) == "interrupted"
+    assert list((run / "checkpoint").glob("step-*"))
+
+
+def test_one_bad_arm_does_not_stop_the_others(
+    wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    done = wg("train", "-m", *with_corpus(corpus_dir), "strategy=[bf16,fp16],[]")
+    assert done.returncode == 2
+    assert "strategies 'bf16' and 'fp16' both set precision" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [status(read_events(r)) for r in run_dirs(tmp_path)] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["recipe=nvida"], "there is no recipe 'nvida'; did you mean 'nvidia'?"),
+        (["strategy=[whiten]"], "did you mean 'whiten_init'"),
+        (["strategy.adamw.lr=1"], "there is no setting 'strategy.adamw.lr'"),
+        (["seeed=1"], "did you mean 'seed'"),
+        (["strategy=[bf16"], "cannot read 'strategy=[bf16'"),
+        (["data=folder", "data.path=nowhere"], "nowhere"),
+        (["data=folder"], "data.path="),
+        (["device=tpu"], "device='tpu' must be"),
+        (["+sweep=dem"], "did you mean 'demo'"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, wg: Command, tmp_path: Path
+) -> None:
+    done = wg("train", "model=tiny", "logger=none", "out=runs/t", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("wg: ")]
+    assert len(complaints) == 1
+
+
+@pytest.mark.parametrize("kind", ["empty", "not audio", "rate", "short"])
+def test_bad_audio_gets_one_sentence(
+    kind: str, wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    extra: list[str] = []
+    if kind == "not audio":
+        (folder / "x.wav").write_text("hello")
+    elif kind != "empty":
+        for wav in corpus_dir.glob("*.wav"):
+            (folder / wav.name).write_bytes(wav.read_bytes())
+    rate = 22050 if kind == "rate" else 16000
+    if kind == "short":
+        extra = ["segment_length=64000", "budget.audio_seconds=60"]
+    done = wg(
+        "train", *SMOKE, "data=folder", f"data.path={folder}", f"data.sampling_rate={rate}",
+        "data.held_out=2", *extra,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    expected = {
+        "empty": "no ", "not audio": "x.wav", "rate": "data.resample=true",
+        "short": "shorter than segment_length=64000",
+    }  # fmt: skip
+    assert expected[kind] in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_corrupt_checkpoint_is_told_and_nothing_is_lost(
+    wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    from wg.train.checkpoint import newest
+
+    args = [*with_corpus(corpus_dir)]
+    done = wg("train", *args)
+    assert done.returncode == 0
+    (run,) = run_dirs(tmp_path)
+    # As if killed before the end: a record without its last events, and a damaged checkpoint.
+    events = [e for e in read_events(run) if e["event"] in ("start", "train")]
+    (run / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    (run / "final").unlink()
+    broken = run / "checkpoint" / "step-000000004"
+    broken.mkdir(parents=True)
+    (broken / "checkpoint.json").write_text("{}")
+    again = wg("train", *args)
+    assert again.returncode == 2, again.stdout + again.stderr
+    assert "step-000000004 is corrupt" in again.stderr
+    assert "delete" in again.stderr
+    assert "Traceback" not in again.stdout + again.stderr
+    assert newest(run / "checkpoint") == broken
+
+
+def test_doctor_and_listings_run(wg: Command) -> None:
+    assert "PyTorch" in wg("doctor").stdout
+    listing = wg("strategies").stdout
+    for name in ("bf16", "whiten_init", "curriculum"):
+        assert name in listing
+    assert "Source:" in wg("strategies", "ema").stdout
+    unknown = wg("strategies", "emma")
+    assert unknown.returncode == 2
+    assert "did you mean 'ema'" in unknown.stderr

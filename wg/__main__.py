@@ -1,0 +1,5 @@
+"""``python -m wg`` is ``wg``."""
+
+from wg.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The winner leaves the workshop: ONNX, TensorRT engines, and copy-synthesis."""

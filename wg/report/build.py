@@ -1,0 +1,130 @@
+"""``wg report``: reads a sweep, writes the page, its numbers and its table."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from wg.files import write_atomic, write_json
+from wg.measure.record import finite
+from wg.report.data import read_sweep
+from wg.report.listen import listening
+from wg.report.page import render
+from wg.report.results import results_of
+from wg.report.words import MISSING, factor, interval, metric_value, seconds
+
+_TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb", "estoi")
+
+
+def write_report(
+    sweep_dir: Path,
+    out_dir: Path,
+    baseline: str | None = None,
+    say: Callable[[str], None] = print,
+    target: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write index.html, results.json and table.md into ``out_dir``; returns the page's path.
+
+    ``baseline`` names the arm that speed-ups are relative to (default: plain `nvidia`);
+    ``target`` replaces the target that the runs were made with.
+
+    ``say`` gets the warnings, the table and the answer, as text for the terminal.
+
+    Errors: UserError without finished runs, without a baseline, for a wrong target.
+    """
+    sweep = read_sweep(sweep_dir, baseline)
+    results: dict[str, Any] = finite(results_of(sweep, target))
+    winner = results["winner"]
+    utterances, missing = listening(sweep, winner["arm"], winner["seed"])
+    page = out_dir / "index.html"
+    write_atomic(page, render(sweep, results, utterances, missing).encode())
+    write_json(out_dir / "results.json", results)
+    write_atomic(out_dir / "table.md", table_markdown(results).encode())
+    for warning in results["warnings"]:
+        say(f"note: {warning}")
+    text = io.StringIO()
+    print_table(results, Console(file=text, width=max(shutil.get_terminal_size().columns, 80)))
+    say(text.getvalue().rstrip())
+    say(results["headline"]["sentence"].replace("`", ""))
+    say(f"report: {page}")
+    return page
+
+
+def table_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(headers, rows), the arms in the order of the ranking."""
+    by_name = {a["arm"]: a for a in results["arms"]}
+    shown = [m for m in _TABLE_METRICS if any(m in a["final"] for a in results["arms"])]
+    headers = ["arm", "seeds", "time to target", "speed-up", "interval", "audio s / s", *shown]
+    rows = []
+    for name in results["ranking"]:
+        a = by_name[name]
+        rate = a["throughput"]["mean"]
+        baseline = a["is_baseline"]
+        rows.append(
+            [
+                name + (" (baseline)" if baseline else ""),
+                str(len(a["seeds"])),
+                time_cell(a["time_to_target"]),
+                "1 (baseline)" if baseline else factor(a["speed_up"]),
+                MISSING if baseline else interval(a["speed_up"]),
+                MISSING if rate is None else f"{rate:.3g}",
+                *(metric_value(m, a["final"].get(m, {}).get("mean")) for m in shown),
+            ]
+        )
+    return headers, rows
+
+
+def time_cell(t: Mapping[str, Any] | None) -> str:
+    """Mean time to target; with misses, what was spent at least and how many missed."""
+    if t is None:
+        return MISSING
+    mean = seconds(t["restricted_mean_seconds"])
+    if not t["missed"]:
+        return mean
+    return f"> {mean} ({t['missed']} of {t['missed'] + t['reached']} missed)"
+
+
+def table_markdown(results: Mapping[str, Any]) -> str:
+    """The table with what its numbers mean, for a README or a pull request."""
+    headers, rows = table_rows(results)
+    lines = [
+        results["headline"]["sentence"],
+        "",
+        "| " + " | ".join(headers) + " |",
+        "| " + " | ".join("---" for _ in headers) + " |",
+        *("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows),
+        "",
+        _caption(results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _caption(results: Mapping[str, Any]) -> str:
+    target = results["target"]
+    what = f"Target {target['name']}: {target['words']}. " if target else ""
+    return (
+        f"{what}Times are headline seconds ({results['clock']['words']}: train + compile + "
+        "data_prep, a donor's included), means over seeds; quality is on all held-out speech at "
+        "the end of the budget."
+    )
+
+
+def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """The table in the terminal."""
+    console = console or Console()
+    headers, rows = table_rows(results)
+    table = Table(box=None, pad_edge=False)
+    for i, header in enumerate(headers):
+        right = i == 1 or i > 4
+        table.add_column(header, overflow="fold", justify="right" if right else "left")
+    for row in rows:
+        winner = row is rows[0]
+        table.add_row(*row, style="bold" if winner else None)
+    console.print(table)
+    console.print(_caption(results), style="dim", highlight=False)

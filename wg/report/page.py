@@ -1,0 +1,122 @@
+"""The page: results, figures and clips put into ``template.html``, one file without a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+from wg.measure.metrics import metric_info
+from wg.measure.target import Condition, Target
+from wg.report import words
+from wg.report.data import Sweep
+from wg.report.figures import KEY_METRICS, Style, quality_figure, speed_up_figure, styles
+from wg.report.listen import Utterance
+
+
+def render(
+    sweep: Sweep,
+    results: Mapping[str, Any],
+    utterances: Sequence[Utterance],
+    missing: Sequence[str],
+) -> str:
+    """The whole page as HTML. Everything it shows is in ``results``, but for the clips."""
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("wg.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        number=words.number,
+        seconds=words.seconds,
+        factor=words.factor,
+        interval=words.interval,
+        mv=lambda value, metric: words.metric_value(metric, value),
+        code=_code,
+    )
+    env.globals.update(metric_info=metric_info)
+    style = styles(sweep)
+    return env.get_template("template.html").render(
+        r=results,
+        arms=_ranked(results),
+        style=style,
+        swatch=lambda arm: _swatch(style[arm]),
+        final_metrics=_final_metrics(results),
+        best=_best(results),
+        has_donor=any(v for a in results["arms"] for v in a["donor_seconds"].values()),
+        utterances=utterances,
+        missing=missing,
+        figures=Markup(_figures_json(sweep, results, style)),
+        plotly_js=Markup(get_plotlyjs()),
+    )
+
+
+def _ranked(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    by_name = {a["arm"]: a for a in results["arms"]}
+    return [by_name[n] for n in results["ranking"]]
+
+
+def _figures_json(sweep: Sweep, results: Mapping[str, Any], style: Mapping[str, Style]) -> str:
+    """``[{"id", "figure"}]`` as JSON that is safe inside a script element."""
+    target = _target(results)
+    found: list[tuple[str, go.Figure | None]] = [
+        ("speed-up", speed_up_figure(_ranked(results), style))
+    ]
+    found += [(f"curve-{m}", quality_figure(sweep, m, target, style)) for m in KEY_METRICS]
+    shown = [
+        {"id": name, "data": f["data"], "layout": _without_template(f["layout"])}
+        for name, figure in found
+        if figure is not None
+        for f in [figure.to_plotly_json()]
+    ]
+    return json.dumps(shown, allow_nan=False).replace("</", "<\\/")
+
+
+def _without_template(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Plotly's default theme is not the page's."""
+    return {k: v for k, v in layout.items() if k != "template"}
+
+
+def _target(results: Mapping[str, Any]) -> Target | None:
+    given = results["target"]
+    if given is None:
+        return None
+    conditions = tuple(Condition(c["metric"], c["value"]) for c in given["conditions"])
+    return Target(given["name"], conditions)
+
+
+def _final_metrics(results: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(m for a in results["arms"] for m in a["final"]))
+
+
+def _best(results: Mapping[str, Any]) -> dict[str, str]:
+    """Metric -> the arm with the best mean, where there are arms to choose from."""
+    best = {}
+    for m in _final_metrics(results):
+        means = {a["arm"]: a["final"][m]["mean"] for a in results["arms"] if m in a["final"]}
+        known = {a: v for a, v in means.items() if v is not None}
+        if len(known) > 1:
+            best[m] = min(known, key=lambda a: (metric_info(m).best(known[a]), a))
+    return best
+
+
+def _swatch(s: Style) -> Markup:
+    """A short line as the arm is drawn."""
+    dashes = {"solid": "", "dash": "6 3", "dot": "2 3", "dashdot": "6 3 2 3"}[s.dash]
+    return Markup(
+        '<svg class="swatch" width="26" height="10" aria-hidden="true"><line x1="1" y1="5" '
+        'x2="25" y2="5" stroke="{}" stroke-width="3" stroke-dasharray="{}"/></svg>'
+    ).format(s.colour, dashes)
+
+
+def _code(text: str) -> Markup:
+    """Backticks as code elements."""
+    parts = str(escape(text)).split("`")
+    return Markup("".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts)))

@@ -1,0 +1,39 @@
+"""``wg target``: a target proposed from the baseline's runs, to be frozen in conf/target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wg.measure.target import propose_target
+from wg.report.data import read_sweep
+
+DEFAULT_METRICS = ("nats_per_sample", "log_mel_l1")
+
+
+def propose_from_sweep(
+    sweep_dir: Path,
+    arm: str | None,
+    at: float,
+    name: str,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> dict[str, Any]:
+    """The mapping for ``conf/target/NAME.yaml``: medians over the arm's finished seeds at the
+    share ``at`` of their budget. ``how`` tells where the numbers come from.
+
+    Errors: UserError without finished runs, for an unknown arm, metric or share.
+    """
+    sweep = read_sweep(sweep_dir, arm)
+    runs = sweep.arms[sweep.baseline].finished
+    n = len(runs)
+    seeds = ", ".join(str(r.seed) for r in runs)
+    commits = sorted({str(r.start.get("commit") or "not recorded") for r in runs})
+    budget = (runs[0].config.get("budget") or {}).get("audio_seconds") if runs else None
+    how = (
+        f"median of {n} {'seed' if n == 1 else 'seeds'} ({seeds}) of arm '{sweep.baseline}' at "
+        f"{at:.0%} of {budget} audio seconds, sweep '{sweep.name}'; commit {', '.join(commits)}"
+        + ("; fewer than 5 seeds, so provisional" if n < 5 else "")
+    )
+    curves = {r.seed: r.curve("audio_seconds") for r in runs}
+    return propose_target(curves, metrics, at, name, how)

@@ -1,0 +1,273 @@
+"""``results.json``: every number of the page, for machines; the page is drawn from it.
+
+    schema, sweep, finished_at
+    headline   sentence, arm, baseline, speed_up, clock
+    target     name, conditions [metric, value, unit, direction], how, facts; null without one
+    winner     arm, run (path), seed, reached_target, rule, seed_rule
+    ranking    arm names, the best first
+    baseline, seeds, clock, budget, corpus, evaluation, model, machines, versions, commits
+    metrics    name -> unit, direction, description
+    arms       a list, the baseline first; time_to_target, speed_up, final, throughput, runs ...
+    other_targets  the same times and speed-ups for further targets
+    excluded, warnings
+
+Infinite times (misses) are null; ``reached`` and ``missed`` count them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from wg.measure.metrics import METRICS, metric_info
+from wg.measure.stats import SpeedUp
+from wg.measure.target import Target
+from wg.report.compare import (
+    ArmTimes,
+    Comparison,
+    Winner,
+    choose_winner,
+    compare,
+    final_mean,
+    ranking,
+    targets_of,
+    throughput,
+)
+from wg.report.data import Arm, Run, Sweep
+from wg.report.warn import warnings_of
+from wg.report.words import clock_words, headline_sentence
+
+SCHEMA = 1
+# Keys that are there even when a record lacks them (null), in this order.
+_CORPUS = (
+    "name",
+    "digest",
+    "train_utterances",
+    "held_out_utterances",
+    "train_seconds",
+    "held_out_seconds",
+)
+_MODEL = ("n_mels", "n_flows", "n_group", "n_layers", "n_channels")
+_MACHINE = ("gpu", "cpu", "cores", "system", "python")
+
+
+def results_of(sweep: Sweep, target: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All results of a sweep; ``target`` replaces the one that its runs were made with."""
+    targets = targets_of(sweep, target)
+    comparisons = [compare(sweep, t) for t in targets]
+    main = comparisons[0] if comparisons else None
+    ranked = ranking(sweep, main)
+    winner = choose_winner(sweep, main, ranked)
+    start = sweep.arms[sweep.baseline].any_run.start
+    config = sweep.arms[sweep.baseline].any_run.config
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "sweep": sweep.name,
+        "finished_at": _finished_at(sweep),
+        "headline": {},
+        "target": _target(targets[0]) if targets else None,
+        "winner": _winner(winner),
+        "ranking": ranked,
+        "baseline": sweep.baseline,
+        "seeds": sorted({r.seed for r in sweep.runs}),
+        "clock": {"kind": sweep.kind, "words": clock_words(sweep.kind)},
+        "budget": _known(config.get("budget"), "audio_seconds", "train_seconds"),
+        "snapshots": _known(config.get("snapshots"), "every"),
+        "corpus": _known(start.get("corpus"), *_CORPUS),
+        "evaluation": {
+            **_known(config.get("evaluation"), "sigma", "grid_seconds"),
+            "final_utterances": len(sweep.arms[sweep.baseline].any_run.utterances),
+        },
+        "model": {
+            **_known(config.get("model"), *_MODEL),
+            "parameters": start.get("parameters"),
+        },
+        "sampling_rate": (config.get("data") or {}).get("sampling_rate"),
+        "machines": [_known(m, *_MACHINE) for m in _distinct(sweep, "machine")],
+        "versions": _distinct(sweep, "versions"),
+        "commits": _distinct(sweep, "commit"),
+        "threads": _distinct(sweep, "threads"),
+        "devices": _distinct(sweep, "device"),
+        "metrics": {
+            m: {"unit": i.unit, "direction": i.direction, "description": i.description}
+            for m, i in METRICS.items()
+        },
+        "arms": [_arm(sweep, arm, main) for arm in sweep.arms.values()],
+        "other_targets": [
+            {**_target(c.target), "arms": {n: _timing(sweep, n, c) for n in sweep.arms}}
+            for c in comparisons[1:]
+        ],
+        "excluded": [asdict(e) for e in sweep.excluded],
+        "warnings": warnings_of(sweep, main, len(targets)),
+    }
+    speed = main.speed_ups.get(winner.arm) if main else None
+    results["headline"] = {
+        "sentence": headline_sentence(results, speed),
+        "arm": winner.arm,
+        "baseline": sweep.baseline,
+        "speed_up": _speed_up(speed),
+        "clock": clock_words(sweep.kind),
+    }
+    return results
+
+
+def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any]:
+    run = arm.any_run
+    settings = run.config.get("strategy") or {}
+    rates = {str(r.seed): throughput(r) for r in arm.finished}
+    known = [v for v in rates.values() if v is not None]
+    return {
+        "arm": arm.name,
+        "recipe": run.start.get("recipe"),
+        "is_baseline": arm.name == sweep.baseline,
+        "seeds": sorted(arm.runs),
+        "strategies": [
+            {"name": n, "kind": k, "settings": dict(settings.get(n) or {})}
+            for n, k in arm.strategies.items()
+        ],
+        "plan": dict(run.start.get("plan") or {}),
+        "ranks": run.start.get("ranks"),
+        "parameters": run.start.get("parameters"),
+        "donor_seconds": {str(s): r.donor_seconds for s, r in sorted(arm.runs.items())},
+        **(_timing(sweep, arm.name, comparison) if comparison else _NO_TIMING),
+        "throughput": {
+            "unit": "audio seconds / headline second",
+            "mean": fmean(known) if known else None,
+            "per_seed": rates,
+        },
+        "spent": {
+            axis: {str(s): r.spent[axis] for s, r in sorted(arm.runs.items())} for axis in run.spent
+        },
+        "final": {
+            m: {
+                "mean": final_mean(arm, m),
+                "n": len(arm.finished),
+                "per_seed": {str(r.seed): r.final.get(m) for r in arm.finished},
+            }
+            for m in _metric_names(arm)
+        },
+        "runs": [_run(r) for _, r in sorted(arm.runs.items())],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "path": short_path(run.path),
+        "seed": run.seed,
+        "status": "diverged" if run.diverged else run.status,
+        "reason": run.reason,
+        "attempts": run.attempts,
+        "command": run.identity.get("command"),
+        "commit": run.start.get("commit"),
+        "config_hash": run.identity.get("config_hash"),
+        "peak": dict(run.peak),
+        "curve": [{"index": p.index, **p.at, **p.metrics} for p in run.points],
+    }
+
+
+_NO_TIMING: dict[str, Any] = {
+    "time_to_target": None,
+    "speed_up": None,
+    "speed_up_all_arms": None,
+    "audio_speed_up": None,
+}
+
+
+def _timing(sweep: Sweep, name: str, c: Comparison) -> dict[str, Any]:
+    times: ArmTimes = c.arms[name]
+    return {
+        "time_to_target": {
+            "seconds": _by_seed(times.times["train_seconds"]),
+            "spent_seconds": _by_seed(times.spent["train_seconds"]),
+            "audio_seconds": _by_seed(times.times["audio_seconds"]),
+            "steps": _by_seed(times.times["steps"]),
+            "reached": times.mean.reached,
+            "missed": times.mean.missed,
+            "restricted_mean_seconds": times.mean.seconds,
+            "restricted_mean_is_lower_bound": times.mean.is_lower_bound,
+        },
+        "speed_up": _speed_up(c.speed_ups.get(name)),
+        "speed_up_all_arms": _speed_up(c.joint.get(name)),
+        "audio_speed_up": _speed_up(c.audio_speed_ups.get(name)),
+    }
+
+
+def _speed_up(s: SpeedUp | None) -> dict[str, Any] | None:
+    if s is None:
+        return None
+    return {**asdict(s), "pairs": {str(k): v for k, v in s.pairs.items()}}
+
+
+def _by_seed(values: Mapping[int, float]) -> dict[str, float | None]:
+    return {str(s): None if math.isinf(v) else v for s, v in sorted(values.items())}
+
+
+def _target(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "words": target.words(),
+        "conditions": [
+            {
+                "metric": c.metric,
+                "value": c.value,
+                "unit": metric_info(c.metric).unit,
+                "direction": metric_info(c.metric).direction,
+            }
+            for c in target.conditions
+        ],
+        "how": target.how,
+        "facts": dict(target.facts),
+    }
+
+
+def _winner(winner: Winner) -> dict[str, Any]:
+    return {
+        "arm": winner.arm,
+        "run": short_path(winner.run.path),
+        "seed": winner.run.seed,
+        "reached_target": winner.reached,
+        "rule": winner.rule,
+        "seed_rule": winner.seed_rule,
+    }
+
+
+def short_path(path: Path) -> str:
+    """Relative to the current directory when it is below it, else absolute."""
+    whole = path.resolve()
+    try:
+        return str(whole.relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(whole)
+
+
+def _metric_names(arm: Arm) -> list[str]:
+    """Metrics of the table first, in its order; then those that only the record knows."""
+    found = {m for r in arm.finished for m in r.final}
+    return [m for m in METRICS if m in found] + sorted(found - set(METRICS))
+
+
+def _distinct(sweep: Sweep, key: str) -> list[Any]:
+    values: list[Any] = []
+    for run in sweep.runs:
+        value = run.start.get(key)
+        if value is not None and value not in values:
+            values.append(value)
+    return values
+
+
+def _known(given: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
+    """``given`` with these keys first, None where it lacks them."""
+    return {**dict.fromkeys(keys), **(given or {})}
+
+
+def _finished_at(sweep: Sweep) -> str | None:
+    last = max((r.spans[-1][1] for r in sweep.runs if r.spans), default=None)
+    if last is None:
+        return None
+    return datetime.fromtimestamp(last, UTC).isoformat(timespec="minutes")

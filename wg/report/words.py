@@ -1,0 +1,123 @@
+"""Numbers as words: the sentences and cells that page, table and terminal share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wg.measure.clock import Kind
+from wg.measure.metrics import metric_info
+from wg.measure.stats import SpeedUp
+
+MISSING = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def clock_words(kind: Kind) -> str:
+    return "process CPU seconds" if kind == "cpu" else "wall seconds"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``digits`` significant digits, without an exponent where the size is ordinary."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        decimals = max(digits - 1 - _magnitude(value), 0)
+        return f"{value:.{decimals}f}".replace("-", _MINUS)
+    return f"{value:.{digits}g}".replace("-", _MINUS)
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{abs(value):e}".split("e")[1])
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, with minutes or hours as well once they help."""
+    if value is None:
+        return MISSING
+    if value >= 7200:
+        return f"{number(value / 3600)} h"
+    return f"{number(value)} s" if value < 1e5 else f"{value:.0f} s"
+
+
+def metric_value(metric: str, value: float | None) -> str:
+    """A metric with as many decimals as its scale is worth; a difference keeps its sign."""
+    if value is None:
+        return MISSING
+    text = f"{value:+.2f}" if metric_info(metric).direction == "zero" else f"{value:.3f}"
+    return text.replace("-", _MINUS)
+
+
+def factor(s: Mapping[str, Any] | None) -> str:
+    """A speed-up as a cell: ``1.52x``, ``≥ 2.1x``, ``≤ 0.8x`` or unknown."""
+    if s is None:
+        return MISSING
+    if s["estimate"] is None:
+        return "unknown"
+    sign = {"at least": "≥ ", "at most": "≤ "}.get(s["bound"], "")
+    return f"{sign}{number(s['estimate'])}{_TIMES}"
+
+
+def interval(s: Mapping[str, Any] | None) -> str:
+    """The interval of a speed-up and what it is."""
+    if s is None or s["low"] is None:
+        return MISSING if s is None else s["note"]
+    return f"{number(s['low'])}{_TIMES} to {number(s['high'])}{_TIMES} ({s['interval']})"
+
+
+def headline_sentence(results: Mapping[str, Any], speed: SpeedUp | None) -> str:
+    """The answer in one or two sentences, with its uncertainty."""
+    winner, baseline, target = results["winner"], results["baseline"], results["target"]
+    arm = winner["arm"]
+    n_arms = len(results["ranking"])
+    if target is None:
+        return f"No target was set; `{arm}` has the best quality at the end of the budget."
+    if not winner["reached_target"]:
+        metric = target["conditions"][0]["metric"]
+        return (
+            f"No arm reached target `{target['name']}` with every seed; `{arm}` came closest by "
+            f"{metric} at the end of the budget."
+        )
+    if arm == baseline or speed is None:
+        mean = next(a for a in results["arms"] if a["arm"] == arm)["time_to_target"]
+        alone = "it is the only arm" if n_arms == 1 else "no arm was sooner on average"
+        return (
+            f"The baseline `{baseline}` reached target `{target['name']}` in "
+            f"{seconds(mean['restricted_mean_seconds'])} ({results['clock']['words']}, mean of "
+            f"{_count(mean['reached'], 'seed')}); {alone}."
+        )
+    clock = results["clock"]["words"]
+    sentence = f"`{arm}` reached target `{target['name']}` {_times(speed)} `{baseline}`"
+    return f"{sentence} ({_uncertainty(speed)}, {_count(speed.n, 'seed')}, {clock}).{_doubt(speed)}"
+
+
+def _times(speed: SpeedUp) -> str:
+    if speed.estimate is None:
+        return "at a speed that does not compare with the baseline"
+    if speed.bound == "at least":
+        return f"at least {number(speed.estimate)} times sooner than"
+    if speed.estimate >= 1:
+        return f"{number(speed.estimate)} times sooner than"
+    return f"in {number(1 / speed.estimate)} times the time of"
+
+
+def _uncertainty(speed: SpeedUp) -> str:
+    if speed.low is None or speed.high is None:
+        return speed.note
+    what = "95% interval" if speed.interval == "95% t-interval" else speed.interval
+    return f"{what} {number(speed.low)} to {number(speed.high)}"
+
+
+def _doubt(speed: SpeedUp) -> str:
+    if speed.interval == "95% t-interval" and speed.low is not None and speed.low <= 1:
+        return " The interval includes 1, so the difference may be chance."
+    if speed.interval != "95% t-interval" and speed.bound == "exact":
+        return " That is too few seeds to tell it from chance."
+    return ""
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
