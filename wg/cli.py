@@ -51,7 +51,10 @@ def _train_help() -> str:
     for group in ("recipe", "strategy", "model", "data", "target", "logger", "sweep", "debug"):
         names = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
         lines.append(f"  {group + ':':<10} {', '.join(names)}")
-    lines += ["", "  --cfg job shows the resolved configuration, --info config where it comes from."]
+    lines += [
+        "",
+        "  --cfg job shows the resolved configuration, --info config where it comes from.",
+    ]
     return "\n".join(lines)
 
 
@@ -94,9 +97,9 @@ def report(sweep: Path, out: Path | None, baseline: str | None) -> None:
 @click.option("-o", "--out", type=_PATH, help="File to write, such as conf/target/NAME.yaml.")
 def target(sweep: Path, arm: str, at: float, metrics: tuple[str, ...], out: Path | None) -> None:
     """Freeze a quality target: the median over a baseline's seeds at a share of the budget."""
-    from wg.report.target import write_target
+    from wg.report.propose import write_target
 
-    click.echo(write_target(sweep, arm, at, metrics, out))
+    click.echo(write_target(sweep, arm, at, metrics, out), nl=False)
 
 
 @cli.command()
@@ -105,16 +108,29 @@ def target(sweep: Path, arm: str, at: float, metrics: tuple[str, ...], out: Path
 @click.option("-o", "--out", type=_PATH, help="Directory to write to.")
 @click.option("--backend", default="auto", show_default=True,
               type=click.Choice(["auto", "tensorrt", "rtx"]))  # fmt: skip
-@click.option("--precision", default="fp32", show_default=True)
+@click.option("--precision", default="fp32", show_default=True,
+              type=click.Choice(["fp32", "fp16"]))  # fmt: skip
 def export(
     model: Path | None, winner: Path | None, out: Path | None, backend: str, precision: str
 ) -> None:
     """Export a model (a run, a folder of weights, or a report's winner) to ONNX and TensorRT."""
-    from wg.export.command import export_command
+    from wg.export.export import export_model, find_model, held_out_mels
 
-    if (model is None) == (winner is None):
+    if model is not None and winner is None:
+        source = model
+    elif winner is not None and model is None:
+        source = winner
+    else:
         raise UserError("name one model: wg export RUN_DIR, or wg export --winner REPORT_DIR.")
-    engine = export_command(model, winner, out, backend, precision)
+    folder = find_model(source)
+    engine = export_model(
+        folder,
+        out or source / "export",
+        backend=backend,  # type: ignore[arg-type]  # click checked the choice
+        precision=precision,  # type: ignore[arg-type]
+        mels=held_out_mels(folder),
+        say=click.echo,
+    )
     click.echo(f"engine: {engine}")
 
 
@@ -124,10 +140,16 @@ def export(
 @click.option("-o", "--out", type=_PATH, default=Path("vocoded"), show_default=True)
 @click.option("--sigma", default=1.0, show_default=True, help="Scale of the noise.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True,
+              type=click.Choice(["auto", "cpu", "cuda"]))  # fmt: skip
 @click.option("--resample", is_flag=True, help="Convert inputs of another sampling rate.")
 def vocode(
-    model: Path, inputs: tuple[Path, ...], out: Path, sigma: float, seed: int, device: str,
+    model: Path,
+    inputs: tuple[Path, ...],
+    out: Path,
+    sigma: float,
+    seed: int,
+    device: str,
     resample: bool,
 ) -> None:
     """Copy-synthesis: WAV, FLAC or Ogg files (or folders) through MODEL to int16 WAV files."""
@@ -135,7 +157,8 @@ def vocode(
     from wg.export.vocode import vocode as run
 
     run(
-        find_model(model), list(inputs), out, sigma=sigma, seed=seed, device=device,
+        find_model(model), list(inputs), out, sigma=sigma, seed=seed,
+        device=device,  # type: ignore[arg-type]  # click checked the choice
         resample=resample, say=click.echo,
     )  # fmt: skip
 

@@ -108,7 +108,9 @@ def _precisions() -> str:
     rates = {name: median(times["fp32"]) / median(t) for name, t in times.items()}
     rate = 2 * n**3 / median(times["fp32"]) / 1e9
     words = [f"{name} {r:.2g}x" for name, r in rates.items() if name != "fp32"]
-    return f"fp32 {rate:,.0f} GFLOP/s measured; {', '.join(words)} of that; all give correct results"
+    return (
+        f"fp32 {rate:,.0f} GFLOP/s measured; {', '.join(words)} of that; all give correct results"
+    )
 
 
 def apex() -> str:

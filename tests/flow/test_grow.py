@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from tests_helpers import trained_looking
+
 from wg.errors import UserError
 from wg.flow import FlowConfig, WaveGlow
 from wg.flow.grow import load_donor, sleep, starting_flows, wake

@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-
 from tests_helpers import trained_looking
+
 from wg.errors import UserError
 from wg.flow import FlowConfig, WaveGlow
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, random_rotation
@@ -18,8 +18,6 @@ MICRO = FlowConfig(
     n_mels=3, n_flows=5, n_group=8, n_early_every=2, n_early_size=2, n_layers=2, n_channels=4,
     upsample_kernel=32, upsample_stride=16,
 )  # fmt: skip
-
-
 
 
 @pytest.mark.parametrize("config", [SMALL, MICRO, FlowConfig(n_flows=12, n_layers=3, n_channels=8)])

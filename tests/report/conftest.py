@@ -135,7 +135,13 @@ def falling(step: float) -> list[tuple[float, float | None]]:
     return [(step * i, v) for i, v in enumerate([3.0, 2.0, 1.5, 0.5, 0.25])]
 
 
-MISSING_IT: list[tuple[float, float | None]] = [(0, 3.0), (10, 2.0), (20, 1.8), (30, 1.7), (40, 1.6)]
+MISSING_IT: list[tuple[float, float | None]] = [
+    (0, 3.0),
+    (10, 2.0),
+    (20, 1.8),
+    (30, 1.7),
+    (40, 1.6),
+]
 
 WriteRun = Callable[..., Path]
 

@@ -157,7 +157,7 @@ def _load_demo(cfg: DataConfig) -> Corpus:
     check_rate("the demo corpus", rate, cfg.sampling_rate, cfg.resample)
     utterances = []
     for row in manifest["utterances"]:
-        path = DEMO / "flac" / f"{row['id']}.flac"
+        path = DEMO / "flac" / row["split"] / f"{row['id']}.flac"
         if not path.is_file() or sha256_of(path) != row["sha256"]:
             raise UserError(f"demo clip {path} is missing or damaged: reinstall wg")
         n_samples = resampled_length(row["samples"], rate, cfg.sampling_rate)

@@ -20,7 +20,7 @@ import torch
 import wg
 from wg.errors import UserError
 from wg.export import manifest as manifests
-from wg.export.find import find_model
+from wg.export.find import find_model, held_out_mels
 from wg.export.manifest import load_manifest, verify_manifest
 from wg.export.onnx import OPSET, Precision, check_precision, export_onnx
 from wg.export.parity import TOLERANCE, make_cases, measure, onnx_runner
@@ -35,7 +35,14 @@ from wg.export.tensorrt import (
 from wg.files import sha256_bytes, write_atomic, write_json
 from wg.flow.weights import read_weights
 
-__all__ = ["ParityFailed", "export_model", "find_model", "load_manifest", "verify_manifest"]
+__all__ = [
+    "ParityFailed",
+    "export_model",
+    "find_model",
+    "held_out_mels",
+    "load_manifest",
+    "verify_manifest",
+]
 
 ONNX, ENGINE = "model.onnx", "model.engine"
 # Shortest, tuned for, longest: at 22,050 Hz and a hop of 256 about 0.1 s, 3 s and 24 s.
@@ -45,7 +52,7 @@ MOST_FRAMES = 1 << 16
 Say = Callable[[str], None]
 
 
-class ParityFailed(UserError):  # noqa: N818 - the sentence, not the type, says it is an error
+class ParityFailed(UserError):
     """The exported graph or engine does not say what the model says."""
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from wg.audio.io import read_audio
+from wg.audio.mel import MelConfig, MelSpectrogram
 from wg.errors import UserError
 from wg.files import read_json
 
@@ -58,3 +63,15 @@ def _winner(report: Path, results: Any) -> Path:
         f"the winner of {report} is {run}, which is not there any more; run that arm again, or "
         "name the directory that the run was moved to."
     )
+
+
+def held_out_mels(model_dir: Path, most: int = 2) -> list[np.ndarray]:
+    """Log-mels (n_mels, F) of the held-out references that the model's run kept, if any: real
+    speech to try the export on."""
+    info = read_json(model_dir / "model.json")
+    run = model_dir.resolve().parent.parent  # final/ is a link into snapshots/
+    files = sorted((run / "samples").glob("*.reference.flac"))[:most]
+    mel = MelSpectrogram(MelConfig(**info["mel"]))
+    return [
+        mel(torch.from_numpy(read_audio(f, info["sampling_rate"]))[None])[0].numpy() for f in files
+    ]

@@ -49,7 +49,7 @@ class Backend:
         return [f"SM{major}{minor}"]
 
 
-class NotRunnable(Exception):  # noqa: N818 - an outcome, not a fault
+class NotRunnable(Exception):
     """An engine that cannot be executed on this machine; the message says why."""
 
 

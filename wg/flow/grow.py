@@ -36,7 +36,9 @@ def starting_flows(config: FlowConfig, n_active: int) -> list[int]:
     counts = [1] * len(stages)
     while sum(counts) < n_active:
         # The stage that is furthest behind its share gets the next flow.
-        behind = [len(s) / (c + 1e-9) if c < len(s) else 0.0 for s, c in zip(stages, counts, strict=True)]
+        behind = [
+            len(s) / (c + 1e-9) if c < len(s) else 0.0 for s, c in zip(stages, counts, strict=True)
+        ]
         counts[behind.index(max(behind))] += 1
     return [k for s, c in zip(stages, counts, strict=True) for k in s[len(s) - c :]]
 
@@ -96,9 +98,7 @@ def load_donor(
                 "start changes only the number of flows."
             )
     ours, theirs = target.stages(), donor.stages()
-    if len(theirs) > len(ours) or any(
-        len(t) > len(o) for o, t in zip(ours, theirs, strict=False)
-    ):
+    if len(theirs) > len(ours) or any(len(t) > len(o) for o, t in zip(ours, theirs, strict=False)):
         raise UserError(
             f"the donor has {[len(s) for s in theirs]} flows between early outputs and this model "
             f"{[len(s) for s in ours]}; a donor must have at most as many in every stage."

@@ -35,9 +35,7 @@ class WeightNormConv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, T) -> (B, O, T)."""
-        return F.conv1d(
-            x, self.weight, self.bias, padding=self.padding, dilation=self.dilation
-        )
+        return F.conv1d(x, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
 
     @torch.no_grad()
     def folded(self) -> nn.Conv1d:

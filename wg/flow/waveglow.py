@@ -95,9 +95,7 @@ class WaveGlow(nn.Module):
         groups = frames * self.config.upsample_stride // self.config.n_group
         return batch, self.config.n_group, groups
 
-    def noise(
-        self, batch: int, frames: int, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def noise(self, batch: int, frames: int, generator: torch.Generator | None = None) -> Tensor:
         """Unit Gaussian z (B, n_group, T'), drawn in the order of the published inference:
         the final channels first, then each early output from the last to the first."""
         c = self.config
@@ -137,7 +135,9 @@ class WaveGlow(nn.Module):
                 a0, a1 = x.chunk(2, dim=1)
                 b, log_s = self.WN[k](a0, cond).to(x.dtype).chunk(2, dim=1)
                 x = torch.cat([a0, (a1 - b) * torch.exp(-log_s)], dim=1)
-                x = self.convinv[k].inverse(x)
+                conv = self.convinv[k]
+                assert isinstance(conv, Invertible1x1Conv)
+                x = conv.inverse(x)
             if c.has_early_output(k):
                 x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
                 z = z[:, : -c.n_early_size]

@@ -49,7 +49,8 @@ def read_weights(folder: Path) -> tuple[FlowConfig, dict[str, Tensor], dict[str,
         raise UserError(f"{path} cannot be read ({os.strerror(e.errno or 0)}).") from None
     if sha256_bytes(data) != info["sha256"]:
         raise UserError(
-            f"{path} is corrupt: its hash is not the one in model.json; take it from a copy or train again."
+            f"{path} is corrupt: its hash is not the one in model.json; take it from a copy or "
+            "train again."
         )
     return FlowConfig.from_dict(info["model"]), load_safetensors(data), info
 

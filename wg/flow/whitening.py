@@ -20,8 +20,8 @@ def group_covariance(clips: Iterable[Tensor], n_group: int, n_samples: int) -> T
     total = torch.zeros(n_group, n_group, dtype=torch.float64)
     count = 0
     for clip in clips:
-        clip = clip[: max(n_samples - count * n_group, 0)]
-        groups = clip[: len(clip) // n_group * n_group].double().view(-1, n_group)
+        n_groups = min(len(clip), max(n_samples - count * n_group, 0)) // n_group
+        groups = clip[: n_groups * n_group].double().view(-1, n_group)
         total += groups.T @ groups
         count += len(groups)
         if count * n_group >= n_samples:

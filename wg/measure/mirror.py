@@ -23,7 +23,10 @@ class WandbMirror:
     """
 
     def __init__(
-        self, logger: Mapping[str, Any], identity: Mapping[str, Any], run_dir: Path,
+        self,
+        logger: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        run_dir: Path,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.logger, self.identity, self.run_dir, self.say = logger, identity, run_dir, say
@@ -38,7 +41,9 @@ class WandbMirror:
             self._mirror(event)
         except Exception as e:  # W&B is a mirror: its troubles are told and never cost a run
             self.broken = True
-            self.say(f"W&B is off for this run ({type(e).__name__}: {e}); the record on disk is whole")
+            self.say(
+                f"W&B is off for this run ({type(e).__name__}: {e}); the record on disk is whole"
+            )
 
     def _mirror(self, event: Event) -> None:
         kind = event["event"]
@@ -90,7 +95,9 @@ class WandbMirror:
 
     def _axes(self, event: Event) -> dict[str, Any]:
         """Where on every x axis the event lies."""
-        axes = {k: event[k] for k in ("samples_seen", "audio_seconds", "step") if k in event}
+        axes: dict[str, Any] = {
+            k: event[k] for k in ("samples_seen", "audio_seconds", "step") if k in event
+        }
         if "clock" in event:
             axes["train_seconds"] = headline(event["clock"], self.kind)
             axes["cpu_seconds"] = headline(event["clock"], "cpu")
@@ -124,7 +131,15 @@ class WandbMirror:
         self.run = None
 
 
-_TRAIN = ("loss", "lr", "segment_length", "batch_size", "active_flows", "skipped_steps", "grad_norm")
+_TRAIN = (
+    "loss",
+    "lr",
+    "segment_length",
+    "batch_size",
+    "active_flows",
+    "skipped_steps",
+    "grad_norm",
+)
 
 
 def _picture(wave: Any, rate: int) -> Any:

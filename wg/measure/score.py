@@ -24,7 +24,7 @@ from wg.flow import WaveGlow
 from wg.flow.waveglow import gaussian_constant, nll
 from wg.flow.weights import load_model
 from wg.measure.quality import score
-from wg.measure.record import Record, read_events, scores, snapshots
+from wg.measure.record import Record, read_events, snapshots
 
 Z_SEED = 1811  # of the paper's number; any fixed one will do
 
@@ -66,7 +66,11 @@ def synthesize(
 
 @torch.no_grad()
 def score_utterances(
-    model: WaveGlow, store: Store, utterances: Sequence[int], sigma: float, mel: MelConfig,
+    model: WaveGlow,
+    store: Store,
+    utterances: Sequence[int],
+    sigma: float,
+    mel: MelConfig,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
     """Utterance id -> every metric of :mod:`wg.measure.quality`."""
@@ -145,7 +149,13 @@ def score_run(
 
 
 def _keep_samples(
-    run_dir: Path, model: WaveGlow, store: Store, n: int, sigma: float, rate: int, record: Record,
+    run_dir: Path,
+    model: WaveGlow,
+    store: Store,
+    n: int,
+    sigma: float,
+    rate: int,
+    record: Record,
     device: torch.device,
 ) -> None:
     folder = run_dir / "samples"

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from wg.errors import UserError
+from wg.files import write_atomic
 from wg.measure.target import propose_target
 from wg.report.data import read_sweep
 
+_HEAD = """\
+# A frozen quality target: change its name when you change its values.
+#
+#   wg train target={name}
+"""
 DEFAULT_METRICS = ("nats_per_sample", "log_mel_l1")
 
 
@@ -37,3 +46,18 @@ def propose_from_sweep(
     )
     curves = {r.seed: r.curve("audio_seconds") for r in runs}
     return propose_target(curves, metrics, at, name, how)
+
+
+def write_target(
+    sweep_dir: Path, arm: str, at: float, metrics: Sequence[str], out: Path | None
+) -> str:
+    """The target as YAML, written to ``out`` (whose stem is its name) unless that is None. A file
+    that is there already is never overwritten: targets are frozen."""
+    name = out.stem if out is not None else sweep_dir.resolve().name
+    mapping = propose_from_sweep(sweep_dir, arm, at, name, metrics)
+    text = _HEAD.format(name=name) + yaml.safe_dump(mapping, sort_keys=False, width=96)
+    if out is not None:
+        if out.exists():
+            raise UserError(f"{out} exists and a target is frozen; choose another name.")
+        write_atomic(out, text.encode())
+    return text

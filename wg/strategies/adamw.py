@@ -31,7 +31,8 @@ def adamw(
     require(weight_decay >= 0, f"strategy.adamw.weight_decay={weight_decay} must not be negative.")
 
     def build(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        matrices, rest = [], []
+        matrices: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for p in parameters:
             # Weight-norm's v has a direction only: decaying its length would be idle work, and
             # it is the largest group; gains, biases and the 8x8 matrices are small.

@@ -24,7 +24,9 @@ def curriculum(
     """
     n = plan.base.segment_length * plan.base.batch_size
     for length in segment_lengths:
-        require(length >= 1024, f"strategy.curriculum.segment_lengths: {length} is under 1,024 samples.")
+        require(
+            length >= 1024, f"strategy.curriculum.segment_lengths: {length} is under 1,024 samples."
+        )
         require(
             not hold_samples or n % length == 0,
             f"strategy.curriculum.segment_lengths: {length} does not divide the {n} samples of a "

@@ -25,6 +25,8 @@ def lr_schedule(
     Fails: when training stops early, it stops at a large step.
     """
     require(0 <= warmup < 1, f"strategy.lr_schedule.warmup={warmup} must lie in [0, 1).")
-    require(0 <= decay_from < 1, f"strategy.lr_schedule.decay_from={decay_from} must lie in [0, 1).")
+    require(
+        0 <= decay_from < 1, f"strategy.lr_schedule.decay_from={decay_from} must lie in [0, 1)."
+    )
     require(0 <= final <= 1, f"strategy.lr_schedule.final={final} must lie in [0, 1].")
     plan.lr_schedule = WarmupDecay(warmup, max(decay_from, warmup), final, shape)

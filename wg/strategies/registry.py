@@ -95,7 +95,8 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
         for other, why in known[name].refuses.items():
             if other in recipe:
                 raise StrategyConflict(
-                    f"strategy '{name}' refuses '{other}': {why}; take one of them out of the recipe."
+                    f"strategy '{name}' refuses '{other}': {why}; take one of them out of "
+                    "the recipe."
                 )
     for name, given in recipe.items():
         values = check_hyperparameters(known[name], given or {})

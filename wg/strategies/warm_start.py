@@ -25,9 +25,7 @@ def warm_start(
     Fails: a long first stage is time that the later flows do not get.
     """
     if donor is not None:
-        require(
-            n_flows is None, "strategy.warm_start: give n_flows (same run) or donor, not both."
-        )
+        require(n_flows is None, "strategy.warm_start: give n_flows (same run) or donor, not both.")
         plan.donor = Donor(donor, donor_seconds)
         # Claimed and left empty: a second initialisation would destroy the donor's function.
         plan.init = None

@@ -2,6 +2,7 @@ import torch
 
 from wg.audio.store import Store
 from wg.flow import WaveGlow
+from wg.flow.layers import Invertible1x1Conv
 from wg.flow.whitening import group_covariance, whitening_rotation
 from wg.plan import Plan
 from wg.strategies.registry import require, strategy
@@ -27,6 +28,7 @@ def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
 
     def whiten(model: WaveGlow, store: Store) -> None:
         first = model.convinv[0]
+        assert isinstance(first, Invertible1x1Conv)
         covariance = group_covariance(
             (store.audio(i) for i in store.train), model.config.n_group, n_samples
         )

@@ -113,7 +113,10 @@ def sentence_of(error: Exception) -> str:
             "a key that is not in the config)"
         )
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': write key=value, with quotes around spaces and brackets."
+        return (
+            f"cannot read '{error.override}': write key=value, with quotes around spaces and "
+            "brackets."
+        )
     return text
 
 

@@ -20,9 +20,7 @@ def show_strategies() -> None:
     for column in ("strategy", "kind", "sets", "refuses", "what"):
         table.add_column(column, overflow="fold")
     for s in all_strategies().values():
-        table.add_row(
-            s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary
-        )
+        table.add_row(s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary)
     Console().print(table)
     print("\nTwo strategies that set the same slot conflict. A card: wg strategies NAME")
 

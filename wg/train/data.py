@@ -29,7 +29,12 @@ class SegmentStream(IterableDataset):
     """
 
     def __init__(
-        self, store: Store, plan: Plan, hop_length: int, rank: int = 0, step: int = 0,
+        self,
+        store: Store,
+        plan: Plan,
+        hop_length: int,
+        rank: int = 0,
+        step: int = 0,
         samples_seen: int = 0,
     ) -> None:
         self.store, self.plan, self.hop = store, plan, hop_length
@@ -85,9 +90,7 @@ class SegmentData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        stream = SegmentStream(
-            self.store, self.plan, self.hop, rank, self.step, self.samples_seen
-        )
+        stream = SegmentStream(self.store, self.plan, self.hop, rank, self.step, self.samples_seen)
         return DataLoader(
             stream,
             batch_size=None,

@@ -33,7 +33,12 @@ class Recorder(L.Callback):
     """
 
     def __init__(
-        self, job: Job, run_dir: Path, clock: Clock, kind: Kind, say: Callable[[str], None],
+        self,
+        job: Job,
+        run_dir: Path,
+        clock: Clock,
+        kind: Kind,
+        say: Callable[[str], None],
         record: Record | None,
     ) -> None:
         self.job, self.run_dir, self.clock, self.kind, self.say = job, run_dir, clock, kind, say
@@ -64,7 +69,11 @@ class Recorder(L.Callback):
         self.clock.push("train")
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any,
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
     ) -> None:
         self.job.module.step_done(batch)

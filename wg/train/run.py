@@ -1,12 +1,12 @@
 """One run directory, one process (or one a rank): ``python -m wg.train.run RUN_DIR``.
 
-    config.yaml   the resolved configuration: the whole input
-    run.json      its identity: id, arm, seed, the command that made it
-    events.jsonl  the record (wg.measure.record)
-    log.txt       what was printed
-    snapshots/    evaluation weights on the grid; final/ the last of them
-    checkpoint/   the state to resume from; gone when the run is finished
-    samples/      held-out utterances, reference and generated
+config.yaml   the resolved configuration: the whole input
+run.json      its identity: id, arm, seed, the command that made it
+events.jsonl  the record (wg.measure.record)
+log.txt       what was printed
+snapshots/    evaluation weights on the grid; final/ the last of them
+checkpoint/   the state to resume from; gone when the run is finished
+samples/      held-out utterances, reference and generated
 """
 
 from __future__ import annotations
@@ -14,13 +14,29 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from wg.errors import EXIT_USER_ERROR, UserError
+from wg.files import read_json
+from wg.measure.clock import Clock, headline_kind
+from wg.measure.mirror import WandbMirror
+from wg.measure.record import Listener, Record, last_clock, read_events, snapshots
+from wg.measure.score import score_run
+from wg.train.build import Job, build, resolve_device, trainer
+from wg.train.checkpoint import newest
+from wg.train.facts import start_facts
+from wg.train.recorder import Diverged, Recorder
+from wg.train.settings import Settings
 
 EXIT_INTERRUPTED = 130
 
@@ -48,8 +64,6 @@ class Log:
 @contextmanager
 def only_one(run_dir: Path) -> Iterator[None]:
     """Two processes in one run directory would mix their records."""
-    from wg.errors import UserError
-
     with open(run_dir / "lock", "w") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,8 +80,6 @@ def main(argv: list[str] | None = None) -> int:
     (path,) = sys.argv[1:] if argv is None else argv
     run_dir = Path(path).resolve()
     rank = int(os.environ.get("RANK", "0"))
-    from wg.errors import EXIT_USER_ERROR, UserError
-
     try:
         if rank > 0:
             return _run(run_dir, rank)
@@ -79,30 +91,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(run_dir: Path, rank: int) -> int:
-    os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    import torch
-    from omegaconf import OmegaConf
-
-    from wg.errors import UserError
-    from wg.files import read_json
-    from wg.measure.clock import Clock, headline_kind
-    from wg.measure.record import Record, last_clock, read_events
-    from wg.train.build import build, resolve_device
-    from wg.train.facts import start_facts
-    from wg.train.settings import Settings
-
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    config = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"), resolve=True)
-    assert isinstance(config, dict)
-    settings = Settings.from_config({str(k): v for k, v in config.items()})
+    settings = read_settings(run_dir)
     identity = read_json(run_dir / "run.json")
     say = Log(run_dir, f"{identity['arm']} s{settings.seed}", quiet=rank > 0)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(settings.threads)
-    device = resolve_device(settings.device)
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    events = read_events(run_dir)
-    clock = Clock(last_clock(events), synchronize)
+    clock = Clock(last_clock(read_events(run_dir)), _synchronize(settings))
     record = Record(run_dir) if rank == 0 else None
     say(f"run directory {run_dir}")
     status, reason = "failed", ""
@@ -112,11 +107,11 @@ def _run(run_dir: Path, rank: int) -> int:
             if record is not None:
                 record.listeners.extend(_mirrors(settings, identity, run_dir, say))
                 record.write("start", **start_facts(job, identity, run_dir))
-        status, reason = _train(job, run_dir, clock, headline_kind(device.type), say, record)
-        if rank == 0 and status == "finished":
-            assert record is not None
-            _score(job, run_dir, clock, say, record)
-            _finish(run_dir, events=read_events(run_dir))
+        status, reason = _train(job, run_dir, clock, say, record)
+        if record is not None and status == "finished":
+            with clock("eval"):
+                _score(job, run_dir, say, record)
+            _finish(run_dir)
     except UserError as e:
         reason = str(e)
         raise
@@ -136,15 +131,25 @@ def _run(run_dir: Path, rank: int) -> int:
     return {"finished": 0, "interrupted": EXIT_INTERRUPTED}.get(status, 1)
 
 
+def read_settings(run_dir: Path) -> Settings:
+    """The checked configuration of a run directory."""
+    path = run_dir / "config.yaml"
+    if not path.exists():
+        raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
+    config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    assert isinstance(config, dict)
+    return Settings.from_config({str(k): v for k, v in config.items()})
+
+
+def _synchronize(settings: Settings) -> Callable[[], None]:
+    cuda = resolve_device(settings.device).type == "cuda"
+    return torch.cuda.synchronize if cuda else (lambda: None)
+
+
 def _train(
-    job: Any, run_dir: Path, clock: Any, kind: Any, say: Log, record: Any
+    job: Job, run_dir: Path, clock: Clock, say: Log, record: Record | None
 ) -> tuple[str, str]:
     """(status, reason) after training to the budget, or as far as it got."""
-    from wg.measure.record import read_events
-    from wg.train.build import trainer
-    from wg.train.checkpoint import newest
-    from wg.train.recorder import Diverged, Recorder
-
     if any(e["event"] == "trained" for e in read_events(run_dir)):
         return "finished", ""  # an earlier attempt was stopped while scoring
     resume = newest(run_dir / "checkpoint")
@@ -153,7 +158,7 @@ def _train(
             job.plan.init(job.module.model, job.store)
     if resume is not None:
         say(f"resuming from {resume.relative_to(run_dir)}")
-    recorder = Recorder(job, run_dir, clock, kind, say, record)
+    recorder = Recorder(job, run_dir, clock, headline_kind(job.device.type), say, record)
     fit = trainer(job, run_dir, [recorder])
     try:
         fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
@@ -166,42 +171,35 @@ def _train(
     return "finished", ""
 
 
-def _score(job: Any, run_dir: Path, clock: Any, say: Log, record: Any) -> None:
-    from wg.measure.score import score_run
-
-    with clock("eval"):
-        score_run(
-            run_dir,
-            job.store,
-            job.settings.data.mel,
-            record,
-            sigma=job.settings.evaluation.sigma,
-            grid_seconds=job.settings.evaluation.grid_seconds,
-            samples=job.settings.evaluation.samples,
-            keep=job.settings.snapshots.keep,
-            device=job.device,
-            say=say,
-        )
+def _score(job: Job, run_dir: Path, say: Log, record: Record) -> None:
+    score_run(
+        run_dir,
+        job.store,
+        job.settings.data.mel,
+        record,
+        sigma=job.settings.evaluation.sigma,
+        grid_seconds=job.settings.evaluation.grid_seconds,
+        samples=job.settings.evaluation.samples,
+        keep=job.settings.snapshots.keep,
+        device=job.device,
+        say=say,
+    )
 
 
-def _finish(run_dir: Path, events: list[dict[str, Any]]) -> None:
+def _finish(run_dir: Path) -> None:
     """The last snapshot is the result; the state to resume from has served."""
-    import shutil
-
-    from wg.measure.record import snapshots
-
-    last = run_dir / snapshots(events)[-1]["path"]
+    last = run_dir / snapshots(read_events(run_dir))[-1]["path"]
     final = run_dir / "final"
     if not final.exists():
         os.symlink(os.path.relpath(last, run_dir), final)
     shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
 
 
-def _mirrors(settings: Any, identity: Any, run_dir: Path, say: Log) -> list[Any]:
+def _mirrors(
+    settings: Settings, identity: dict[str, Any], run_dir: Path, say: Log
+) -> list[Listener]:
     if settings.logger.get("name") != "wandb":
         return []
-    from wg.measure.mirror import WandbMirror
-
     return [WandbMirror(settings.logger, identity, run_dir, say)]
 
 

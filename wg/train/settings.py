@@ -82,7 +82,11 @@ class Settings:
         values = dict(config)
         values["model"] = FlowConfig.from_dict(config["model"])
         values["data"] = DataConfig.from_dict(config["data"])
-        for name, part in (("budget", Budget), ("snapshots", Snapshots), ("evaluation", Evaluation)):
+        for name, part in (
+            ("budget", Budget),
+            ("snapshots", Snapshots),
+            ("evaluation", Evaluation),
+        ):
             values[name] = _part(name, part, config.get(name) or {})
         values["strategy"] = {k: dict(v or {}) for k, v in (config.get("strategy") or {}).items()}
         settings = cls(**values)

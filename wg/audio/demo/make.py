@@ -93,18 +93,19 @@ def choose(prompts: dict[str, np.ndarray]) -> dict[str, str]:
 
 
 def make(sounds: Path, out: Path = HERE) -> None:
-    """Write ``out/flac/*.flac`` and ``out/manifest.json``."""
+    """Write ``out/flac/SPLIT/*.flac`` and ``out/manifest.json``."""
     if shutil.which("ffmpeg") is None:
         raise UserError("ffmpeg is not installed: install it to decode G.722")
     prompts = read_prompts(sounds)
     flac = out / "flac"
     shutil.rmtree(flac, ignore_errors=True)
-    flac.mkdir(parents=True)
+    for split in ("train", "held_out"):
+        (flac / split).mkdir(parents=True)
     rows = []
     for name, split in sorted(choose(prompts).items()):
         samples = prompts[name]
         ident = name.replace("/", "_")
-        file = flac / f"{ident}.flac"
+        file = flac / split / f"{ident}.flac"
         soundfile.write(str(file), samples, RATE, format="FLAC", subtype="PCM_16")
         rows.append(
             {
