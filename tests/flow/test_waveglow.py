@@ -96,7 +96,8 @@ def test_sigma_scales_the_noise() -> None:
 def test_mel_group_index_is_mel_times_group_plus_offset() -> None:
     model = WaveGlow(MICRO)
     up = torch.arange(3 * 16, dtype=torch.float32).view(1, 3, 16)
-    grouped = model._group_mel(up)
+    model.upsample = torch.nn.Identity()
+    grouped = model.group_mel(up, 16)
     assert grouped.shape == (1, 24, 2)
     assert grouped[0, 2 * 8 + 5, 1] == up[0, 2, 8 + 5]
 
@@ -185,3 +186,17 @@ def test_log_det_of_a_reflection() -> None:
 def test_impossible_sizes_are_refused(changes: dict[str, int], word: str) -> None:
     with pytest.raises(UserError, match=word):
         FlowConfig(**{"n_early_every": 3, **changes})
+
+
+def test_both_directions_share_the_conditioning() -> None:
+    """One projection of the mel serves both, also when the audio ends inside a frame."""
+    model = trained_looking(SMALL)
+    model.active[2] = False
+    mel, audio = torch.randn(1, 80, 5), 0.1 * torch.randn(1, 4 * 256 + 64)
+    z = model.noise(1, 5)
+    with torch.no_grad():
+        shared = model.conditioning(mel, 5 * 256)
+        assert torch.equal(model.infer(mel, z=z, shared=shared), model.infer(mel, z=z))
+        own = model(mel, audio)
+        cut = [None if c is None else c[:, :, : audio.shape[1] // 8] for c in shared]
+        assert torch.allclose(model(mel, audio, shared=cut).z, own.z, atol=1e-6)

@@ -159,3 +159,27 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
     (tmp_path / ".step-000000031.99").mkdir()
     prune(tmp_path, keep=2)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000002", "step-000000030"]
+
+
+def test_whitening_survives_growth(tiny_config: Config) -> None:
+    """With sleeping flows in front, the first computed flow whitens; waking them keeps that."""
+    config = tiny_config(
+        strategy={"whiten_init": {}, "warm_start": {"n_flows": [2, 4], "until": [0.5]}}
+    )
+    job = build(Settings.from_config(config))
+    assert job.plan.init is not None
+    model = job.module.model
+    assert model.active == [False, True, False, True]
+    job.plan.init(model, job.store)
+    audio = torch.cat([job.store.audio(i) for i in job.store.train])
+    audio = audio[: len(audio) // 256 * 256][None]
+    mel = torch.zeros(1, 16, audio.shape[1] // 256)
+    for wake in (False, True):
+        if wake:
+            job.module._grow(4)
+            assert all(model.active)
+        with torch.no_grad():
+            z = model(mel, audio).z[0]
+        # As built, the couplings are identities: z is the audio, rotated and whitened.
+        second_moment = z @ z.T / z.shape[1]
+        assert torch.allclose(second_moment, torch.eye(8), atol=0.02)

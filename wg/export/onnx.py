@@ -75,8 +75,11 @@ class _Half(nn.Module):
         super().__init__()
         self.wn = wn.half()
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        return self.wn(x.half(), cond.half())
+    def cond_layer(self, grouped: Tensor) -> Tensor:
+        return self.wn.cond_layer(grouped.half())  # type: ignore[operator]
+
+    def forward(self, x: Tensor, projected: Tensor) -> Tensor:
+        return self.wn(x.half(), projected)
 
 
 class InverseFlow(nn.Module):

@@ -5,6 +5,7 @@ Shapes: B batch, T samples, F mel frames, T' = T / n_group groups of samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,25 +50,39 @@ class WaveGlow(nn.Module):
 
     # -- conditioning ---------------------------------------------------------------------
 
-    def _group_mel(self, mel: Tensor) -> Tensor:
-        """Upsampled mel (B, n_mels, T) -> (B, n_mels * n_group, T'), index mel * n_group + i."""
-        B, M, T = mel.shape
+    def group_mel(self, mel: Tensor, samples: int) -> Tensor:
+        """mel (B, n_mels, F) -> the upsampled mel of the first ``samples`` samples, in groups:
+        (B, n_mels * n_group, T'), index mel * n_group + offset in the group."""
+        up = self.upsample(mel)
+        assert up.shape[2] >= samples, f"{mel.shape[2]} mel frames do not cover {samples} samples"
+        B, M, _ = up.shape
         G = self.config.n_group
-        return mel.view(B, M, T // G, G).permute(0, 1, 3, 2).reshape(B, M * G, T // G)
+        up = up[:, :, :samples].reshape(B, M, samples // G, G)
+        return up.permute(0, 1, 3, 2).reshape(B, M * G, samples // G)
+
+    def conditioning(self, mel: Tensor, samples: int) -> list[Tensor | None]:
+        """Every computed flow's share of the mel, (B, 2 * C * L, T') each: most of a small
+        model's work. Give it to :meth:`forward` and :meth:`infer` to do it once for both."""
+        grouped = self.group_mel(mel, samples)
+        return [
+            wn.cond_layer(grouped) if on else None  # type: ignore[operator]
+            for wn, on in zip(self.WN, self.active, strict=True)
+        ]
 
     # -- audio -> z -----------------------------------------------------------------------
 
-    def forward(self, mel: Tensor, audio: Tensor) -> FlowOutput:
+    def forward(
+        self, mel: Tensor, audio: Tensor, shared: Sequence[Tensor | None] | None = None
+    ) -> FlowOutput:
         """mel (B, n_mels, F), audio (B, T) with T a multiple of n_group -> :class:`FlowOutput`.
 
-        The upsampled mel must cover the audio; its first T samples are used.
+        The upsampled mel must cover the audio; its first T samples are used. ``shared`` is
+        :meth:`conditioning` of the mel, when it is known already.
         """
         G = self.config.n_group
         B, T = audio.shape
         assert T % G == 0, f"audio of {T} samples is not a whole number of groups of {G}"
-        up = self.upsample(mel)
-        assert up.shape[2] >= T, f"{mel.shape[2]} mel frames do not cover {T} samples"
-        cond = self._group_mel(up[:, :, :T])
+        grouped = None if shared is not None else self.group_mel(mel, T)
         x = audio.view(B, T // G, G).transpose(1, 2)
 
         early: list[Tensor] = []
@@ -82,11 +97,20 @@ class WaveGlow(nn.Module):
             with torch.autocast(audio.device.type, enabled=False):
                 x, log_det = self.convinv[k](x)
             a0, a1 = x.chunk(2, dim=1)
-            b, log_s = at_least_fp32(self.WN[k](a0, cond)).chunk(2, dim=1)
+            b, log_s = at_least_fp32(self._coupling(k, a0, grouped, shared)).chunk(2, dim=1)
             x = torch.cat([a0, torch.exp(log_s) * a1 + b], dim=1)
             log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
             log_det_W = log_det_W + log_det
         return FlowOutput(torch.cat([*early, x], dim=1), log_s_sum, log_det_W)
+
+    def _coupling(
+        self, k: int, a0: Tensor, grouped: Tensor | None, shared: Sequence[Tensor | None] | None
+    ) -> Tensor:
+        """(b, log_s) of flow k as (B, 2 * n_half, T'). The projection is made flow by flow: all
+        of them at once would be most of the memory of a forward pass."""
+        wn = self.WN[k]
+        projected = wn.cond_layer(grouped) if shared is None else shared[k]  # type: ignore[operator]
+        return wn(a0, projected)
 
     # -- z -> audio -----------------------------------------------------------------------
 
@@ -113,6 +137,7 @@ class WaveGlow(nn.Module):
         sigma: float = 1.0,
         z: Tensor | None = None,
         generator: torch.Generator | None = None,
+        shared: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """mel (B, n_mels, F) -> audio (B, F * hop).
 
@@ -124,20 +149,18 @@ class WaveGlow(nn.Module):
         if z is None:
             z = self.noise(B, frames, generator)
         assert z.shape == self.z_shape(B, frames), (tuple(z.shape), self.z_shape(B, frames))
-        up = self.upsample(mel)
         # The transposed convolution's tail covers no frame of its own.
-        cond = self._group_mel(up[:, :, : frames * c.upsample_stride])
+        grouped = None if shared is not None else self.group_mel(mel, frames * c.upsample_stride)
         z = sigma * z
         n_left = c.channels(c.n_flows - 1)
         x, z = z[:, -n_left:], z[:, :-n_left]
         for k in reversed(range(c.n_flows)):
             if self.active[k]:
                 a0, a1 = x.chunk(2, dim=1)
-                b, log_s = self.WN[k](a0, cond).to(x.dtype).chunk(2, dim=1)
+                b, log_s = self._coupling(k, a0, grouped, shared).to(x.dtype).chunk(2, dim=1)
                 x = torch.cat([a0, (a1 - b) * torch.exp(-log_s)], dim=1)
-                conv = self.convinv[k]
-                assert isinstance(conv, Invertible1x1Conv)
-                x = conv.inverse(x)
+                # Any module with inverse() will do: an export puts constants here.
+                x = self.convinv[k].inverse(x)  # type: ignore[operator]
             if c.has_early_output(k):
                 x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
                 z = z[:, : -c.n_early_size]

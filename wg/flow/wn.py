@@ -34,11 +34,16 @@ class WN(nn.Module):
         assert self.end.bias is not None
         nn.init.zeros_(self.end.bias)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """x (B, n_half, T'), cond (B, n_mels * n_group, T') -> (B, 2 * n_half, T')."""
+    def forward(self, x: Tensor, projected: Tensor) -> Tensor:
+        """x (B, n_half, T') -> (B, 2 * n_half, T').
+
+        projected (B, 2 * C * L, T') is what ``cond_layer`` makes of the grouped mel
+        (B, n_mels * n_group, T'). It is the caller's to compute, because it depends on the mel
+        alone and both directions can share it.
+        """
         C = self.n_channels
         h = self.start(x)
-        conds = self.cond_layer(cond).split(2 * C, dim=1)
+        conds = projected.split(2 * C, dim=1)
         skip: Tensor | None = None
         for i in range(self.n_layers):
             gates = self.in_layers[i](h) + conds[i]

@@ -50,21 +50,23 @@ def fixed_noise(model: WaveGlow, utterance: str, frames: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def synthesize(
+def judge(
     model: WaveGlow, store: Store, i: int, sigma: float, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """(reference, generated), both (T,), of utterance ``i`` from its own mel."""
-    G = model.config.n_group
-    hop = model.config.upsample_stride
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """(nats per sample, reference (T,), generated (T,)) of utterance ``i`` from its own mel."""
+    G, hop = model.config.n_group, model.config.upsample_stride
     T = store.n_samples(i) // G * G
-    mel = store.mel(i)[:, : -(-T // hop)][None]
-    z = fixed_noise(model, store.ids[i], mel.shape[2])
-    audio = model.infer(mel.to(device), sigma, z=z.to(device))[0].float().cpu().numpy()
-    reference = store.audio(i)[:T].numpy()
-    return reference, audio[:T]
+    audio = store.audio(i, 0, T)
+    frames = -(-T // hop)
+    mel = store.mel(i, 0, frames)[None].to(device)
+    shared = model.conditioning(mel, frames * hop)
+    z = fixed_noise(model, store.ids[i], frames).to(device)
+    generated = model.infer(mel, sigma, z=z, shared=shared)[0, :T].float().cpu().numpy()
+    of_audio = [None if c is None else c[:, :, : T // G] for c in shared]
+    loss = nll(model(mel, audio[None].to(device), shared=of_audio), sigma)
+    return float(loss) + gaussian_constant(sigma), audio.numpy(), generated
 
 
-@torch.no_grad()
 def score_utterances(
     model: WaveGlow,
     store: Store,
@@ -77,13 +79,9 @@ def score_utterances(
     model = model.to(device)
     result = {}
     for i in utterances:
-        T = store.n_samples(i) // model.config.n_group * model.config.n_group
-        audio = store.audio(i)[None, :T].to(device)
-        frames = store.mel(i)[None].to(device)
-        loss = nll(model(frames, audio), sigma)
-        reference, generated = synthesize(model, store, i, sigma, device)
+        nats, reference, generated = judge(model, store, i, sigma, device)
         result[store.ids[i]] = {
-            "nats_per_sample": float(loss) + gaussian_constant(sigma),
+            "nats_per_sample": nats,
             **score(reference, generated, mel),
         }
     return result
@@ -162,7 +160,7 @@ def _keep_samples(
     folder.mkdir(exist_ok=True)
     audio: dict[str, dict[str, Any]] = {}
     for i in store.held_out[:n]:
-        reference, generated = synthesize(model, store, i, sigma, device)
+        _, reference, generated = judge(model, store, i, sigma, device)
         name = Path(store.ids[i]).name
         files = {}
         for kind, wave in (("reference", reference), ("generated", generated)):

@@ -10,7 +10,7 @@ from wg.strategies.registry import require, strategy
 
 @strategy(kind="algorithm")
 def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
-    """Start the first 1x1 convolution at Q Cov^(-1/2) of the training audio's groups of samples.
+    """Start the first 1x1 convolution at Q Cov^(-1/2) of the training audio's sample groups.
 
     seconds: how much training audio the covariance is measured on. Q is the rotation that the
     layer would have started from.
@@ -27,7 +27,8 @@ def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
     n_samples = round(seconds * plan.base.sampling_rate)
 
     def whiten(model: WaveGlow, store: Store) -> None:
-        first = model.convinv[0]
+        # Flows asleep before the first computed one (warm_start) stay the identities they are.
+        first = model.convinv[model.active.index(True)]
         assert isinstance(first, Invertible1x1Conv)
         covariance = group_covariance(
             (store.audio(i) for i in store.train), model.config.n_group, n_samples

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from wg.errors import EXIT_USER_ERROR
+from wg.files import read_json
 from wg.measure.record import read_events, status
+from wg.sweep.commit import code_commit
 
 Result = Literal["finished", "skipped", "interrupted", "failed", "refused"]
 
@@ -45,7 +47,9 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     """Train and score the run, or skip it when it is finished, or resume it when it is not."""
     where = str(run_dir)
     if status(read_events(run_dir)) == "finished" and (run_dir / "final").exists():
-        print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)})", flush=True)
+        made, now = read_json(run_dir / "run.json").get("commit"), code_commit()
+        note = "" if made == now else f"; by code {_brief(made)}, this is {_brief(now)}"
+        print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)}{note})", flush=True)
         return Outcome(arm, seed, "skipped", where)
     env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
     env.update({k: str(threads) for k in _THREADS})
@@ -80,6 +84,10 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
                 process.send_signal(signal.SIGTERM)
             elif interrupts > 2:
                 process.kill()
+
+
+def _brief(commit: str | None) -> str:
+    return commit[:9] + commit[40:] if commit else "of no commit"
 
 
 def _short(path: Path) -> str:

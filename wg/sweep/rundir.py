@@ -12,7 +12,7 @@ import yaml
 
 from wg.errors import UserError
 from wg.files import read_json, write_atomic, write_json
-from wg.train.facts import code_commit
+from wg.sweep.commit import code_commit
 from wg.train.settings import Settings, identity
 
 # Overrides that say nothing about the recipe, so they are left out of an arm's name.
