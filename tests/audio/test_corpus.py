@@ -45,7 +45,7 @@ def test_packaged_configs(name: str) -> None:
     ("changes", "words"),
     [
         ({"sampling_rat": 1}, "did you mean 'sampling_rate'"),
-        ({"mel": {"n_mel": 80}}, r"data\.mel\.n_mel is unknown: did you mean 'n_mels'"),
+        ({"mel": {"n_mel": 80}}, r"no setting 'data\.mel\.n_mel'; did you mean 'n_mels'"),
         ({"kind": "foldr"}, "did you mean 'folder'"),
         ({"short_clips": "pads"}, "did you mean 'pad'"),
         ({"sampling_rate": "16000"}, "whole number"),

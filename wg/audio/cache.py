@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import uuid
 from pathlib import Path
+
+from wg.files import sha256_file
 
 
 def default_cache_dir() -> Path:
     """The folder for derived data: $WG_CACHE_DIR, else ~/.cache/wg."""
     chosen = os.environ.get("WG_CACHE_DIR")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "wg"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileHashes:
@@ -43,7 +38,7 @@ class FileHashes:
         entry = self.known.get(str(path))
         if isinstance(entry, list) and len(entry) == 3 and entry[:2] == key:
             return str(entry[2])
-        digest = sha256_of(path)
+        digest = sha256_file(path)
         self.known[str(path)] = [*key, digest]
         self.changed = True
         return digest

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from wg.audio.mel import MelConfig
 from wg.errors import UserError, nearest
+from wg.fields import fill
 
 Kind = Literal["demo", "ljspeech", "folder"]
 ShortClips = Literal["error", "skip", "pad"]
@@ -60,48 +61,10 @@ class DataConfig:
 
         Errors: UserError on an unknown or missing key, or a value of the wrong type.
         """
-        plain = _typed(cls, values, "data")
-        mel = dict(plain.get("mel") or {})
-        mel.setdefault("sampling_rate", plain["sampling_rate"])
-        plain["mel"] = MelConfig(**_typed(MelConfig, mel, "data.mel"))
-        return cls(**plain)
-
-
-# Annotations are strings here; this is what each of them accepts, and in words.
-_ACCEPTS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "text"),
-    "str | None": ((str, type(None)), "text or null"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "int | float": ((int, float), "a number"),
-    "bool": ((bool,), "true or false"),
-    "Kind": ((str,), "text"),
-    "ShortClips": ((str,), "text"),
-    "MelConfig": ((Mapping,), "a group of keys"),
-}
+        mel = {"sampling_rate": values.get("sampling_rate"), **(values.get("mel") or {})}
+        return cls(**fill(cls, {**values, "mel": mel}, "data"))
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UserError(f"{name}={value} is unknown: {nearest(str(value), known)}")
-
-
-def _typed(cls: type, values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The values checked against the dataclass's fields; numbers become floats where due."""
-    known = {f.name: f for f in fields(cls)}
-    for key in values:
-        if key not in known:
-            raise UserError(f"{prefix}.{key} is unknown: {nearest(str(key), known)}")
-    out: dict[str, Any] = {}
-    for name, spec in known.items():
-        if name not in values:
-            if spec.default is MISSING and spec.default_factory is MISSING:
-                raise UserError(f"{prefix}.{name} is missing: set it in the config")
-            continue
-        value = values[name]
-        types, words = _ACCEPTS[str(spec.type)]
-        # True is an int to Python, but never a number that a user meant.
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise UserError(f"{prefix}.{name}={value!r} must be {words}")
-        out[name] = float(values[name]) if spec.type == "float" else value
-    return out

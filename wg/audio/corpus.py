@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wg.audio.cache import FileHashes, default_cache_dir, sha256_of
+from wg.audio.cache import FileHashes, default_cache_dir
 from wg.audio.config import DataConfig, ShortClips
 from wg.audio.io import audio_info, check_rate, resampled_length
 from wg.errors import UserError
+from wg.files import sha256_file
 
 __all__ = ["Corpus", "DataConfig", "Utterance", "check_segments", "load_corpus"]
 
@@ -158,7 +159,7 @@ def _load_demo(cfg: DataConfig) -> Corpus:
     utterances = []
     for row in manifest["utterances"]:
         path = DEMO / "flac" / row["split"] / f"{row['id']}.flac"
-        if not path.is_file() or sha256_of(path) != row["sha256"]:
+        if not path.is_file() or sha256_file(path) != row["sha256"]:
             raise UserError(f"demo clip {path} is missing or damaged: reinstall wg")
         n_samples = resampled_length(row["samples"], rate, cfg.sampling_rate)
         utterances.append(Utterance(row["id"], path, row["split"], n_samples, row["sha256"]))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from wg.errors import UserError, nearest
+from wg.errors import UserError
+from wg.fields import fill
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class FlowConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UserError(f"model.{f.name}={value!r} must be a whole number of at least 1.")
+            if value < 1:
+                raise UserError(f"model.{f.name}={value} must be at least 1.")
         if self.n_group % 2 or self.n_early_size % 2:
             raise UserError(
                 f"model.n_group={self.n_group} and model.n_early_size={self.n_early_size} must be "
@@ -73,8 +74,4 @@ class FlowConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FlowConfig:
-        known = {f.name for f in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise UserError(f"model has no setting '{name}'; {nearest(str(name), known)}")
-        return cls(**values)
+        return cls(**fill(cls, values, "model"))

@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import wg.strategies
 from wg.errors import UserError, nearest
+from wg.fields import fit
 from wg.plan import Base, Plan, StrategyConflict
 
 Kind = Literal["system", "algorithm", "model"]
@@ -113,37 +113,8 @@ def check_hyperparameters(s: Strategy, given: Mapping[str, Any]) -> dict[str, An
     for name, value in given.items():
         if name not in known:
             raise UserError(f"strategy '{s.name}' has no setting '{name}'; {nearest(name, known)}")
-        checked[name] = _fit(f"strategy.{s.name}.{name}", value, hints[name])
+        checked[name] = fit(f"strategy.{s.name}.{name}", value, hints[name])
     return checked
-
-
-def _fit(name: str, value: Any, hint: Any) -> Any:
-    """``value`` if it is of type ``hint``; whole numbers pass as floats, lists as tuples."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        origin = typing.get_origin(option)
-        if option in (None, type(None)) and value is None:
-            return None
-        if origin is Literal and value in typing.get_args(option):
-            return value
-        if origin is tuple and isinstance(value, (list, tuple)):
-            item = typing.get_args(option)[0]
-            return tuple(_fit(f"{name}[{i}]", v, item) for i, v in enumerate(value))
-        if option is bool and isinstance(value, bool):
-            return value
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if option in (int, str) and isinstance(value, option) and not isinstance(value, bool):
-            return value
-    text = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    wanted = " or ".join(text.get(o, "null" if o is type(None) else _words(o)) for o in options)
-    raise UserError(f"{name}={value!r} must be {wanted}.")
-
-
-def _words(option: Any) -> str:
-    if typing.get_origin(option) is Literal:
-        return " or ".join(repr(v) for v in typing.get_args(option))
-    return "a list"
 
 
 def require(condition: bool, sentence: str) -> None:
