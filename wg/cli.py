@@ -164,6 +164,23 @@ def vocode(
 
 
 @cli.command()
+@click.argument("run", type=_PATH)
+@click.option("--project", default="wg", show_default=True)
+@click.option("--mode", default=None, type=click.Choice(["online", "offline"]),
+              help="[WANDB_MODE, else offline]")  # fmt: skip
+def mirror(run: Path, project: str, mode: str | None) -> None:
+    """Write a run's W&B mirror again, from its record on disk."""
+    import os
+
+    from wg.files import read_json
+    from wg.measure.mirror import rebuild
+
+    mode = mode or os.environ.get("WANDB_MODE", "offline")
+    n = rebuild(run, {"project": project, "mode": mode}, read_json(run / "run.json"))
+    click.echo(f"{n} events mirrored ({mode}) to {run / 'wandb'}")
+
+
+@cli.command()
 def doctor() -> None:
     """Say what this machine can do: devices, precisions, apex, TensorRT, W&B, launchers."""
     from wg.doctor import show

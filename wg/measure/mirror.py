@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from wg.measure.clock import Kind, headline
-from wg.measure.record import Event, read_events
+from wg.measure.record import Event, read_events, scores, snapshots
+from wg.measure.target import Target, crossing
 
 
 class WandbMirror:
@@ -64,6 +67,7 @@ class WandbMirror:
             self._samples(event)
         elif kind == "end":
             self.run.summary["status"] = event["status"]
+            self._time_to_target()
 
     def _start(self, event: Event) -> None:
         import wandb
@@ -83,7 +87,7 @@ class WandbMirror:
             group=event["arm"],
             job_type="train",
             tags=[event["recipe"], event["corpus"]["name"], *event["strategies"]],
-            config={"config": self.identity.get("config"), "start": event},
+            config={**self._config(), "facts": event},
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
@@ -92,6 +96,27 @@ class WandbMirror:
         self.run.define_metric("train/*", step_metric="audio_seconds")
         self.run.define_metric("eval/*", step_metric="train_seconds")
         self.run.define_metric("held_out/*", step_metric="train_seconds")
+
+    def _config(self) -> dict[str, Any]:
+        """The resolved configuration, so that dashboards filter and group by any setting."""
+        path = self.run_dir / "config.yaml"
+        loaded = yaml.safe_load(path.read_text()) if path.exists() else {}
+        return dict(loaded or {})
+
+    def _time_to_target(self) -> None:
+        """Summary: train seconds to the sweep's target; absent when there is none, infinite (a
+        string, as W&B writes it) when it was missed."""
+        target = Target.from_mapping(self.identity.get("target"))
+        events = read_events(self.run_dir)
+        clocks = {e["index"]: e["clock"] for e in snapshots(events)}
+        points = [
+            (headline(clocks[e["index"]], self.kind), e["metrics"])
+            for e in scores(events, "grid")
+            if e["index"] in clocks
+        ]
+        if target is not None and points:
+            self.run.summary["time_to_target"] = crossing(points, target)
+            self.run.summary["target"] = target.name
 
     def _axes(self, event: Event) -> dict[str, Any]:
         """Where on every x axis the event lies."""
