@@ -183,3 +183,22 @@ def test_whitening_survives_growth(tiny_config: Config) -> None:
         # As built, the couplings are identities: z is the audio, rotated and whitened.
         second_moment = z @ z.T / z.shape[1]
         assert torch.allclose(second_moment, torch.eye(8), atol=0.02)
+
+
+def test_fp16_counts_the_steps_that_its_scaler_skips(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scale that overflows fp16 skips steps until it has fallen far enough, then trains."""
+    from wg.measure.record import read_events, train_curve
+
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device: scaler(device, init_scale=2.0**22))
+    run_dir = start_run(tiny_config(strategy={"fp16": {}}, log_every=1), tmp_path, "fp16")
+    assert _run(run_dir, 0) == 0
+    curve = train_curve(read_events(run_dir))
+    skipped = [e["skipped_steps"] for e in curve]
+    assert skipped[0] == 1
+    assert skipped == sorted(skipped)
+    assert skipped[-1] < len(curve)
+    assert curve[-1]["loss"] < curve[0]["loss"]

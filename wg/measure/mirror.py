@@ -163,7 +163,6 @@ _TRAIN = (
     "batch_size",
     "active_flows",
     "skipped_steps",
-    "grad_norm",
 )
 
 

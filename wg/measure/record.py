@@ -6,7 +6,7 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
     start     run, arm, seed, machine, versions, threads, ranks, device, clock_kind, corpus,
               plan, donor, resumed_step, parameters
     train     step, samples_seen, audio_seconds, loss, lr, segment_length, batch_size,
-              active_flows, skipped_steps, grad_norm, clock
+              active_flows, skipped_steps, clock
     snapshot  index, step, audio_seconds, clock, path, sha256
     trained   step, clock: training has reached its end; only scoring may be left
     score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances

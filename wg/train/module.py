@@ -24,6 +24,8 @@ class WaveGlowModule(L.LightningModule):
         self._data = data
         self.average: EvalWeights | None = None
         self._average_state: dict[str, Any] | None = None
+        self.skipped_steps = 0
+        self._scale = 0.0
         if plan.n_active_flows is not None:
             self._sleep_at(plan.n_active_flows(0.0))
 
@@ -34,6 +36,8 @@ class WaveGlowModule(L.LightningModule):
     # -- the step ---------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._scale = scaler.get_scale() if scaler is not None else 0.0
         if self.plan.eval_weights is not None:
             self.average = self.plan.eval_weights(self.model)
             if self._average_state is not None:
@@ -64,6 +68,12 @@ class WaveGlowModule(L.LightningModule):
         """After each step. Called by the recorder, which Lightning calls before a module's own
         end-of-batch hook: what it records must include this step."""
         self._data.advance(batch[1].numel() * self.trainer.world_size)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            # The scaler lowers its scale exactly when it has skipped a step.
+            scale = scaler.get_scale()
+            self.skipped_steps += scale < self._scale
+            self._scale = scale
         if self.average is not None:
             self.average.update(self.model)
 
@@ -88,6 +98,7 @@ class WaveGlowModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["wg"] = {
             "active": list(self.model.active),
+            "skipped_steps": self.skipped_steps,
             "average": self.average.state_dict() if self.average is not None else None,
             # Nothing here draws from the global generator; a strategy may.
             "rng": torch.get_rng_state(),
@@ -98,6 +109,7 @@ class WaveGlowModule(L.LightningModule):
         state = checkpoint["wg"]
         self.model.active = list(state["active"])
         self._average_state = state["average"]
+        self.skipped_steps = state["skipped_steps"]
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())

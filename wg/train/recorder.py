@@ -48,7 +48,6 @@ class Recorder(L.Callback):
         self._signal: int | None = None
         self._loss: torch.Tensor | None = None
         self._losses = 0
-        self._skipped = 0
         self._said = 0.0
         self._began: tuple[float, float] | None = None
         self._saved_step = -1
@@ -123,6 +122,7 @@ class Recorder(L.Callback):
             segment_length=length,
             batch_size=batch,
             active_flows=sum(self.job.module.model.active),
+            skipped_steps=self.job.module.skipped_steps,
             clock=totals,
         )
         self._progress(loss, totals)
