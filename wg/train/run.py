@@ -107,11 +107,12 @@ def _run(run_dir: Path, rank: int) -> int:
             if record is not None:
                 record.listeners.extend(_mirrors(settings, identity, run_dir, say))
                 record.write("start", **start_facts(job, identity, run_dir))
-        status, reason = _train(job, run_dir, clock, say, record)
-        if record is not None and status == "finished":
+        trained, why = _train(job, run_dir, clock, say, record)
+        if record is not None and trained == "finished":
             with clock("eval"):
                 _score(job, run_dir, say, record)
             _finish(run_dir)
+        status, reason = trained, why  # only now: a crash while scoring is a failure too
     except UserError as e:
         reason = str(e)
         raise

@@ -1,0 +1,75 @@
+"""Run directories: named by what determines the result, and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wg.errors import UserError
+from wg.plan import StrategyConflict
+from wg.sweep.launch import _FOREIGN, launch
+from wg.sweep.rundir import arm_name, prepare
+
+Config = Callable[..., dict[str, Any]]
+
+
+def test_the_id_hashes_the_result_and_nothing_else(tiny_config: Config, tmp_path: Path) -> None:
+    first = prepare(tiny_config(), [])
+    assert prepare(tiny_config(logger={"name": "wandb"}, target={"name": "x"}), []) == first
+    assert prepare(tiny_config(out=str(tmp_path / "other")), []).name == first.name
+    names = {first.name}
+    for change in (
+        {"seed": 1},
+        {"budget": {"audio_seconds": 5.0}},
+        {"strategy": {"ema": {}}},
+        {"threads": 2},
+        {"model": {"n_channels": 8}},
+    ):
+        names.add(prepare(tiny_config(**change), []).name)
+    assert len(names) == 6
+
+
+def test_a_config_changed_by_hand_is_refused(tiny_config: Config) -> None:
+    run_dir = prepare(tiny_config(), [])
+    path = run_dir / "config.yaml"
+    path.write_text(path.read_text().replace("log_every: 2", "log_every: 3"))
+    with pytest.raises(UserError, match="changed by hand"):
+        prepare(tiny_config(), [])
+
+
+def test_nothing_is_made_for_a_recipe_that_cannot_be(tiny_config: Config, tmp_path: Path) -> None:
+    with pytest.raises(StrategyConflict):
+        prepare(tiny_config(strategy={"bf16": {}, "fp16": {}}), [])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["recipe=fast", "seed=3", "+sweep=demo", "out=x"], "fast"),
+        (["recipe=fast", "strategy=[]"], "fast"),
+        (["recipe=fast", "strategy=[bf16,ema]"], "fast +[bf16,ema]"),
+        (["recipe=fast", "~strategy.ema"], "fast ~ema"),
+        (["recipe=fast", "strategy.adamw.lr=2", "logger.mode=online"], "fast adamw.lr=2"),
+        (["segment_length=8000", "target=demo"], "fast segment_length=8000"),
+    ],
+)
+def test_arms_are_named_by_what_changes_the_recipe(overrides: list[str], name: str) -> None:
+    assert arm_name({"recipe": "fast"}, overrides) == name
+    assert arm_name({"recipe": "fast", "arm": "mine"}, overrides) == "mine"
+
+
+def test_a_run_inherits_no_ranks(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Under an outer launcher's variables a run is still itself: one rank, its own W&B id."""
+    for name in _FOREIGN:
+        monkeypatch.setenv(name, "3")
+    run_dir = prepare(
+        tiny_config(budget={"audio_seconds": 1.0}, snapshots={"every": 1.0}, arm="solo"), []
+    )
+    outcome = launch(run_dir, "solo", 0, ranks=1, threads=1)
+    assert outcome.result == "finished", capfd.readouterr()
