@@ -84,8 +84,7 @@ def report(sweep: Path, out: Path | None, baseline: str | None) -> None:
     """Compare the runs of a sweep: a page, tables, results.json, the winner."""
     from wg.report.build import write_report
 
-    page = write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline)
-    click.echo(f"page: {page}")
+    write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline)
 
 
 @cli.command()

@@ -73,19 +73,19 @@ def write_run(
     identity = {"id": folder.name, "arm": arm, "seed": seed, "command": command, "target": target}
     (folder / "run.json").write_text(json.dumps(identity))
     record = Record(folder)
-    facts = dict(
-        run=folder.name,
-        arm=arm,
-        recipe=arm,
-        seed=seed,
-        machine={"system": "Linux", "python": "3.11.7", "cpu": "a CPU", "cores": 2},
-        versions={"torch": "2.13.0"},
-        commit="a" * 40,
-        threads=1,
-        ranks=1,
-        device="cpu",
-        clock_kind="cpu",
-        corpus={
+    facts = {
+        "run": folder.name,
+        "arm": arm,
+        "recipe": arm,
+        "seed": seed,
+        "machine": {"system": "Linux", "python": "3.11.7", "cpu": "a CPU", "cores": 2},
+        "versions": {"torch": "2.13.0"},
+        "commit": "a" * 40,
+        "threads": 1,
+        "ranks": 1,
+        "device": "cpu",
+        "clock_kind": "cpu",
+        "corpus": {
             "name": "demo",
             "digest": "d" * 64,
             "train_utterances": 54,
@@ -93,11 +93,11 @@ def write_run(
             "train_seconds": 301.565,
             "held_out_seconds": 66.199,
         },
-        strategies=strategies,
-        plan={"precision": "bf16"} if arm == "fast" else {},
-        donor=None if donor is None else {"path": "runs/d/final", "train_seconds": donor},
-        parameters=123456,
-    )
+        "strategies": strategies,
+        "plan": {"precision": "bf16"} if arm == "fast" else {},
+        "donor": None if donor is None else {"path": "runs/d/final", "train_seconds": donor},
+        "parameters": 123456,
+    }
     record.write("start", **{**facts, **(start or {})})
     for i, (seconds, _) in enumerate(curve):
         at = {"index": i, "step": 5 * i, "audio_seconds": 10.0 * i}

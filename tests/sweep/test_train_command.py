@@ -148,6 +148,7 @@ def test_one_bad_arm_does_not_stop_the_others(
         (["data=folder"], "data.path="),
         (["device=tpu"], "device='tpu' must be"),
         (["+sweep=dem"], "did you mean 'demo'"),
+        (["-m", "hydra/launcher=submitit_slurm"], "pip install 'wg[slurm]'"),
     ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_2(

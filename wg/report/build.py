@@ -17,9 +17,9 @@ from wg.report.data import read_sweep
 from wg.report.listen import listening
 from wg.report.page import render
 from wg.report.results import results_of
-from wg.report.words import MISSING, factor, interval, metric_value, seconds
+from wg.report.words import MISSING, factor_with_interval, metric_value, seconds
 
-_TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb", "estoi")
+_TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb")
 
 
 def write_report(
@@ -60,7 +60,7 @@ def table_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """(headers, rows), the arms in the order of the ranking."""
     by_name = {a["arm"]: a for a in results["arms"]}
     shown = [m for m in _TABLE_METRICS if any(m in a["final"] for a in results["arms"])]
-    headers = ["arm", "seeds", "time to target", "speed-up", "interval", "audio s / s", *shown]
+    headers = ["arm", "seeds", "time to target", "speed-up", "audio s/s", *shown]
     rows = []
     for name in results["ranking"]:
         a = by_name[name]
@@ -71,8 +71,7 @@ def table_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 name + (" (baseline)" if baseline else ""),
                 str(len(a["seeds"])),
                 time_cell(a["time_to_target"]),
-                "1 (baseline)" if baseline else factor(a["speed_up"]),
-                MISSING if baseline else interval(a["speed_up"]),
+                "1" if baseline else factor_with_interval(a["speed_up"]),
                 MISSING if rate is None else f"{rate:.3g}",
                 *(metric_value(m, a["final"].get(m, {}).get("mean")) for m in shown),
             ]
@@ -87,7 +86,7 @@ def time_cell(t: Mapping[str, Any] | None) -> str:
     mean = seconds(t["restricted_mean_seconds"])
     if not t["missed"]:
         return mean
-    return f"> {mean} ({t['missed']} of {t['missed'] + t['reached']} missed)"
+    return f"> {mean} ({t['missed']}/{t['missed'] + t['reached']} missed)"
 
 
 def table_markdown(results: Mapping[str, Any]) -> str:
@@ -110,21 +109,27 @@ def _caption(results: Mapping[str, Any]) -> str:
     what = f"Target {target['name']}: {target['words']}. " if target else ""
     return (
         f"{what}Times are headline seconds ({results['clock']['words']}: train + compile + "
-        "data_prep, a donor's included), means over seeds; quality is on all held-out speech at "
+        "data_prep, a donor's included), means over seeds; speed-ups are geometric means over "
+        "shared seeds with a 95% t-interval from three on; quality is on all held-out speech at "
         "the end of the budget."
     )
 
 
 def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """The table in the terminal."""
+    """The table in the terminal; a narrow one gets fewer columns."""
     console = console or Console()
     headers, rows = table_rows(results)
+    left_out = ("audio s/s", "pesq_wb") if console.width < 104 else ()
     table = Table(box=None, pad_edge=False)
-    for i, header in enumerate(headers):
-        right = i == 1 or i > 4
-        table.add_column(header, overflow="fold", justify="right" if right else "left")
+    keep = [i for i, header in enumerate(headers) if header not in left_out]
+    for i in keep:
+        right = i == 1 or i > 3
+        table.add_column(
+            headers[i], overflow="fold", justify="right" if right else "left", no_wrap=i > 1
+        )
     for row in rows:
-        winner = row is rows[0]
-        table.add_row(*row, style="bold" if winner else None)
+        # What is in brackets goes below, which keeps the columns narrow.
+        cells = [row[i].replace(" (", "\n(") if i < 4 else row[i] for i in keep]
+        table.add_row(*cells, style="bold" if row is rows[0] else None)
     console.print(table)
     console.print(_caption(results), style="dim", highlight=False)

@@ -5,6 +5,7 @@ Each trace carries its positions on all axes in ``meta["x"]``; the page's button
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -71,7 +72,7 @@ def quality_figure(
     figure.update_layout(
         title={"text": f"{metric}{unit} {info.arrow}", "x": 0, "xref": "paper"},
         showlegend=False,
-        margin={"l": 52, "r": 12, "t": 38, "b": 44},
+        margin={"l": 52, "r": 22, "t": 38, "b": 44},
         height=310,
         xaxis={"title": {"text": "headline seconds"}, "rangemode": "tozero"},
         yaxis={"range": _y_range(figure, thresholds)},
@@ -183,13 +184,16 @@ def speed_up_figure(
     figure.add_vline(1, line={"dash": "dash", "width": 1.5, "color": _BASELINE})
     ends = [v for a in rows for v in (*a["speed_up"]["pairs"].values(), a["speed_up"]["estimate"])]
     ends += [v for a in rows for v in (a["speed_up"]["low"], a["speed_up"]["high"]) if v]
-    ticks = _ticks(min(*ends, 1.0), max(*ends, 1.0))
+    low, high = min(*ends, 1.0) / 1.08, max(*ends, 1.0) * 1.08
+    ticks = _ticks(low, high)
     figure.update_layout(
         showlegend=False,
         height=90 + 44 * len(rows),
         margin={"l": 20, "r": 20, "t": 8, "b": 44},
         xaxis={
             "type": "log",
+            "range": [math.log10(low), math.log10(high)],
+            "tickangle": 0,
             "title": {"text": "speed-up over the baseline (1: as fast)"},
             "tickvals": ticks,
             "ticktext": [f"{t:g}" for t in ticks],
@@ -202,6 +206,6 @@ def speed_up_figure(
 def _ticks(low: float, high: float) -> list[float]:
     """Round factors across the range, for a logarithmic axis that rarely spans a decade."""
     wide = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
-    near = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
+    near = (0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
     steps = near if low > 0.4 and high < 3 else wide
-    return [s for s in steps if low / 1.3 <= s <= high * 1.3]
+    return [s for s in steps if low <= s <= high]

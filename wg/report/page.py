@@ -35,6 +35,7 @@ def render(
     )
     env.filters.update(
         number=words.number,
+        plain=lambda value: words.MISSING if value is None else f"{value:g}",
         seconds=words.seconds,
         factor=words.factor,
         interval=words.interval,
@@ -46,7 +47,12 @@ def render(
     return env.get_template("template.html").render(
         r=results,
         arms=_ranked(results),
-        style=style,
+        winner_id=next(
+            run["id"]
+            for a in results["arms"]
+            for run in a["runs"]
+            if a["arm"] == results["winner"]["arm"] and run["seed"] == results["winner"]["seed"]
+        ),
         swatch=lambda arm: _swatch(style[arm]),
         final_metrics=_final_metrics(results),
         best=_best(results),

@@ -144,8 +144,8 @@ def _targets(sweep: Sweep, comparison: Comparison | None, n_targets: int) -> Ite
         return
     if n_targets > 1:
         yield (
-            f"Runs were made with {n_targets} different targets; the headline uses "
-            f"'{comparison.target.name}', and all runs are judged by each."
+            f"There are {n_targets} different targets; the headline uses "
+            f"'{comparison.target.name}', the others have a table of their own."
         )
     early = [
         f"{r.arm} s{r.seed}"

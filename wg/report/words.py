@@ -68,6 +68,14 @@ def interval(s: Mapping[str, Any] | None) -> str:
     return f"{number(s['low'])}{_TIMES} to {number(s['high'])}{_TIMES} ({s['interval']})"
 
 
+def factor_with_interval(s: Mapping[str, Any] | None) -> str:
+    """``1.52x (1.3 to 1.8)`` for a narrow table; a range of pairs says that it is one."""
+    if s is None or s["low"] is None:
+        return factor(s)
+    what = "range " if s["interval"] == "range of 2 pairs" else ""
+    return f"{factor(s)} ({what}{number(s['low'])} to {number(s['high'])})"
+
+
 def headline_sentence(results: Mapping[str, Any], speed: SpeedUp | None) -> str:
     """The answer in one or two sentences, with its uncertainty."""
     winner, baseline, target = results["winner"], results["baseline"], results["target"]

@@ -26,6 +26,9 @@ from wg.sweep.paths import conf_dir
 from wg.sweep.rundir import arm_name, prepare
 from wg.train.settings import Settings
 
+# Hydra plugins by the first letters of their config, and the extra that brings them.
+_PLUGINS = {"submitit": "slurm", "ray": "ray", "optuna": "optuna"}
+
 
 def job(config: DictConfig) -> None:
     """One Hydra job. Never raises for what a user can cause: the other jobs go on."""
@@ -104,6 +107,9 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = [o.removesuffix(".yaml") for o in error.options or _options(group)]
+        for word, extra in _PLUGINS.items():
+            if group in ("hydra/launcher", "hydra/sweeper") and name.startswith(word):
+                return f"{group}={name} is not installed: pip install 'wg[{extra}]'"
         return f"there is no {group or 'config'} '{name}'; {nearest(name, options)}"
     found = re.search(r"Could not override '([^']+)'", text)
     if found:

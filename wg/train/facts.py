@@ -79,13 +79,16 @@ def donor_cost(plan: Plan, device: torch.device) -> dict[str, Any] | None:
     if seconds is None:
         folder = Path(plan.donor.path).resolve()
         run = folder.parent if folder.name == "final" else folder
-        totals = last_clock(read_events(run))
+        events = read_events(run)
+        totals = last_clock(events)
         if totals is None:
             raise UserError(
                 f"the donor {plan.donor.path} has no record of its training time; give it as "
                 "strategy.warm_start.donor_seconds=SECONDS, so that it can be charged."
             )
-        seconds = headline(totals, headline_kind(device.type))
+        # A donor that was itself warm-started passes its own donor's cost on.
+        inherited = next((e["donor"] for e in events if e.get("donor")), {"train_seconds": 0.0})
+        seconds = headline(totals, headline_kind(device.type)) + inherited["train_seconds"]
     return {"path": plan.donor.path, "train_seconds": seconds}
 
 

@@ -1,0 +1,121 @@
+"""A warm start from another run: its function to begin with, its time on the bill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wg.errors import UserError
+from wg.flow.weights import load_model
+from wg.measure.clock import headline
+from wg.measure.record import last_clock, read_events, scores
+from wg.sweep.rundir import prepare
+from wg.train.build import build
+from wg.train.run import _run, main
+from wg.train.settings import Settings
+
+Config = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def donor(tiny_config: Config) -> Path:
+    """A finished run of two flows (one stage)."""
+    config = tiny_config(model={"n_flows": 2}, strategy={"adamw": {"lr": 3e-3}}, arm="donor")
+    run_dir = prepare(config, [])
+    assert _run(run_dir, 0) == 0
+    return run_dir
+
+
+def test_it_starts_as_the_donor_and_is_charged_for_it(donor: Path, tiny_config: Config) -> None:
+    config = tiny_config(strategy={"warm_start": {"donor": str(donor)}}, arm="warm")
+    job = build(Settings.from_config(config))
+    old, _ = load_model(donor / "final")
+    mel, audio = job.store.mel(0)[None], job.store.audio(0)[None]
+    with torch.no_grad():
+        assert torch.allclose(job.module.model(mel, audio).z, old(mel, audio).z, atol=1e-4)
+    run_dir = prepare(config, [])
+    assert _run(run_dir, 0) == 0
+    events = read_events(run_dir)
+    cost = events[0]["donor"]["train_seconds"]
+    charged = last_clock(read_events(donor))
+    assert charged is not None
+    assert cost == pytest.approx(headline(charged, "cpu"))
+    assert cost > 0
+    before = scores(read_events(donor), "grid")[-1]["metrics"]
+    after = scores(events, "grid")[0]["metrics"]
+    assert after["nats_per_sample"] == pytest.approx(before["nats_per_sample"], abs=1e-3)
+
+
+def test_a_donor_without_a_record_must_name_its_price(donor: Path, tiny_config: Config) -> None:
+    (donor / "events.jsonl").unlink()
+    strategy = {"warm_start": {"donor": str(donor)}}
+    run_dir = prepare(tiny_config(strategy=strategy), [])
+    with pytest.raises(UserError, match="donor_seconds=SECONDS"):
+        _run(run_dir, 0)
+    strategy["warm_start"]["donor_seconds"] = 12.5
+    run_dir = prepare(tiny_config(strategy=strategy), [])
+    assert _run(run_dir, 0) == 0
+    assert read_events(run_dir)[0]["donor"]["train_seconds"] == 12.5
+
+
+@pytest.mark.parametrize(
+    ("donor_path", "sentence"), [("nowhere", "holds no finished model"), ("corrupt", "is corrupt")]
+)
+def test_donors_that_cannot_be_used(
+    donor_path: str, sentence: str, donor: Path, tiny_config: Config,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if donor_path == "corrupt":
+        weights = (donor / "final" / "model.safetensors").resolve()
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+        donor_path = str(donor)
+    run_dir = prepare(tiny_config(strategy={"warm_start": {"donor": donor_path}}), [])
+    assert main([str(run_dir)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_another_initialisation_would_destroy_the_donor(donor: Path, tiny_config: Config) -> None:
+    strategy = {"warm_start": {"donor": str(donor)}, "whiten_init": {}}
+    with pytest.raises(UserError, match="'warm_start' and 'whiten_init' both set init"):
+        Settings.from_config(tiny_config(strategy=strategy)).plan()
+
+
+def test_growing_in_one_run_never_jumps(tiny_config: Config) -> None:
+    """The likelihood before and after each insertion is the same."""
+    config = tiny_config(strategy={"warm_start": {"n_flows": [2, 3, 4]}})
+    job = build(Settings.from_config(config))
+    model = job.module.model
+    torch.manual_seed(0)
+    for k, wn in enumerate(model.WN):
+        if model.active[k]:
+            torch.nn.init.normal_(wn.end.weight, std=0.2)
+    mel, audio = job.store.mel(0)[None], job.store.audio(0)[None]
+    losses = []
+    for n in (2, 3, 4):
+        job.module._grow(n)
+        assert sum(model.active) == n
+        with torch.no_grad():
+            losses.append(float(job.module.training_step((mel, audio), 0)))
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
+
+
+def test_the_corpus_must_not_change_under_a_run(
+    tiny_config: Config, tmp_path: Path, corpus_dir: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "mine"
+    shutil.copytree(corpus_dir, folder)
+    run_dir = prepare(tiny_config(data={"path": str(folder)}), [])
+    assert _run(run_dir, 0) == 0
+    events = read_events(run_dir)
+    shutil.copy(folder / "clip0.wav", folder / "clip9.wav")
+    with pytest.raises(UserError, match="have changed since"):
+        _run(run_dir, 0)
+    assert len(read_events(run_dir)) == len(events) + 1  # only the end of the refused attempt
