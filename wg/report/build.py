@@ -125,7 +125,11 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     for i in keep:
         right = i == 1 or i > 3
         table.add_column(
-            headers[i], overflow="fold", justify="right" if right else "left", no_wrap=i > 1
+            headers[i],
+            overflow="fold",
+            justify="right" if right else "left",
+            no_wrap=i > 1,
+            min_width=15 if i == 0 else None,
         )
     for row in rows:
         # What is in brackets goes below, which keeps the columns narrow.

@@ -82,9 +82,10 @@ def compare(sweep: Sweep, target: Target) -> Comparison:
 
     def against(name: str, axis: str, comparisons: int = 1) -> SpeedUp:
         a = arms[name]
-        return speed_up(
+        found = speed_up(
             base.times[axis], a.times[axis], base.spent[axis], a.spent[axis], comparisons
         )
+        return _unless_diverged(found, sweep.arms[sweep.baseline], sweep.arms[name])
 
     return Comparison(
         target,
@@ -93,6 +94,18 @@ def compare(sweep: Sweep, target: Target) -> Comparison:
         {n: against(n, "train_seconds", len(others)) for n in others},
         {n: against(n, "audio_seconds") for n in others},
     )
+
+
+def _unless_diverged(found: SpeedUp, baseline: Arm, arm: Arm) -> SpeedUp:
+    """A run that diverged would not have got there with more time, so what it had spent bounds
+    nothing that is worth saying."""
+    shared = set(baseline.runs) & set(arm.runs)
+    bad = {s for s in shared if baseline.runs[s].diverged or arm.runs[s].diverged}
+    if not bad:
+        return found
+    pairs = {s: v for s, v in found.pairs.items() if s not in bad}
+    note = f"a run diverged in {len(bad)} of {found.n} pairs"
+    return SpeedUp(None, None, None, "none", "unknown", found.n, pairs, note)
 
 
 def targets_of(sweep: Sweep, given: Mapping[str, Any] | None = None) -> list[Target]:

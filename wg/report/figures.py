@@ -65,8 +65,8 @@ def quality_figure(
     for value in thresholds:
         figure.add_hline(
             value,
-            line={"dash": "dash", "width": 1.5, "color": "#B3261E"},
-            annotation={"text": f"target {value:g}", "font": {"color": "#B3261E", "size": 11}},
+            line={"dash": "dash", "width": 1.5, "color": "#D9483B"},
+            annotation={"text": f"target {value:g}", "font": {"color": "#D9483B", "size": 11}},
             annotation_position="top right",
         )
     figure.update_layout(
@@ -198,9 +198,17 @@ def speed_up_figure(
             "tickvals": ticks,
             "ticktext": [f"{t:g}" for t in ticks],
         },
-        yaxis={"automargin": True},
+        yaxis={
+            "automargin": True,
+            "tickvals": [a["arm"] for a in rows],
+            "ticktext": [_short(a["arm"]) for a in rows],
+        },
     )
     return figure
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -82,7 +82,7 @@ def _figures_json(sweep: Sweep, results: Mapping[str, Any], style: Mapping[str, 
         if figure is not None
         for f in [figure.to_plotly_json()]
     ]
-    return json.dumps(shown, allow_nan=False).replace("</", "<\\/")
+    return json.dumps(shown, allow_nan=False).replace("<", "\\u003c")
 
 
 def _without_template(layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any
         "recipe": run.start.get("recipe"),
         "is_baseline": arm.name == sweep.baseline,
         "seeds": sorted(arm.runs),
+        "diverged": [str(s) for s, r in sorted(arm.runs.items()) if r.diverged],
         "strategies": [
             {"name": n, "kind": k, "settings": dict(settings.get(n) or {})}
             for n, k in arm.strategies.items()
