@@ -36,6 +36,7 @@ class Base:
     segment_length: int = 16000
     batch_size: int = 1
     n_flows: int = 6
+    n_stages: int = 2  # stretches of flows between early outputs
     audio_seconds: float = 60.0
     seed: int = 0
 

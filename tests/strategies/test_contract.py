@@ -25,7 +25,7 @@ PAIRS = list(itertools.combinations(ROWS, 2))
 
 
 def base() -> Base:
-    return Base(segment_length=4096, batch_size=2, n_flows=4, audio_seconds=4.0)
+    return Base(segment_length=4096, batch_size=2, n_flows=4, n_stages=2, audio_seconds=4.0)
 
 
 def test_the_table_names_every_strategy() -> None:

@@ -63,6 +63,20 @@ def test_a_sweep_with_mixed_ranks_then_skips(wg: Command, tmp_path: Path, corpus
     assert size == {r: (r / "events.jsonl").stat().st_size for r in runs}
 
 
+def test_two_ranks_grow_average_and_ramp_like_one(
+    wg: Command, tmp_path: Path, corpus_dir: Path
+) -> None:
+    """Parameters that wake, shapes that change, an average of the weights: on two ranks too."""
+    recipe = "warm_start,ema,curriculum"
+    done = wg(
+        "train", "-m", *with_corpus(corpus_dir), "batch_size=2",
+        f"strategy=[{recipe}],[{recipe},ddp]", "++strategy.curriculum.segment_lengths=[2048,4096]",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (read_weights(r / "final")[1] for r in run_dirs(tmp_path))
+    assert all((one[k] - two[k]).abs().max() < 1e-4 for k in one)
+
+
 def test_kill_9_resumes_to_the_same_weights_and_stays_charged(
     wg: Command, tmp_path: Path, corpus_dir: Path
 ) -> None:
@@ -141,7 +155,10 @@ def test_one_bad_arm_does_not_stop_the_others(
     [
         (["recipe=nvida"], "there is no recipe 'nvida'; did you mean 'nvidia'?"),
         (["strategy=[whiten]"], "did you mean 'whiten_init'"),
-        (["strategy.adamw.lr=1"], "there is no setting 'strategy.adamw.lr'"),
+        (
+            ["strategy.adamw.lr=1"],
+            "strategy 'adamw' is not in the recipe that strategy.adamw.lr would change",
+        ),
         (["seeed=1"], "did you mean 'seed'"),
         (["strategy=[bf16"], "cannot read 'strategy=[bf16'"),
         (["data=folder", "data.path=nowhere"], "nowhere"),

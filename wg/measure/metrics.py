@@ -20,6 +20,7 @@ class MetricInfo:
     unit: str
     direction: Direction
     description: str
+    source: str = ""
 
     @property
     def arrow(self) -> str:
@@ -37,19 +38,43 @@ _ROWS = (
         "nats/sample",
         "lower",
         "negative log-likelihood of held-out audio, with the Gaussian constant",
+        "Prenger et al. 2018, arXiv:1811.00002; from the model's forward pass",
     ),
-    MetricInfo("log_mel_l1", "nats", "lower", "mean absolute difference of log-mel spectrograms"),
+    MetricInfo(
+        "log_mel_l1",
+        "nats",
+        "lower",
+        "mean absolute difference of log-mel spectrograms",
+        "the mel that the model is conditioned on (wg.audio.mel)",
+    ),
     MetricInfo(
         "mr_stft",
         "1",
         "lower",
         "multi-resolution STFT loss: spectral convergence + L1 of log magnitudes",
+        "Yamamoto et al. 2020 (Parallel WaveGAN), arXiv:1910.11480",
     ),
     MetricInfo(
-        "pesq_wb", "MOS-LQO", "higher", "perceptual evaluation of speech quality, wide band"
+        "pesq_wb",
+        "MOS-LQO",
+        "higher",
+        "perceptual evaluation of speech quality, wide band",
+        "ITU-T P.862.2, package pesq",
     ),
-    MetricInfo("estoi", "1", "higher", "extended short-time objective intelligibility"),
-    MetricInfo("level_db", "dB", "zero", "RMS level relative to the reference"),
+    MetricInfo(
+        "estoi",
+        "1",
+        "higher",
+        "extended short-time objective intelligibility",
+        "Jensen and Taal 2016, package pystoi",
+    ),
+    MetricInfo(
+        "level_db",
+        "dB",
+        "zero",
+        "RMS level relative to the reference",
+        "20 log10 of the ratio of RMS values",
+    ),
 )
 METRICS: dict[str, MetricInfo] = {row.name: row for row in _ROWS}
 

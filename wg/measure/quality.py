@@ -1,7 +1,7 @@
 """How good generated audio is: copy-synthesis metrics against the reference recording.
 
-Each metric is a row of METRICS. :func:`score` computes those that listen to audio; the
-likelihood (``nats_per_sample``) comes from the model's forward pass.
+Each is a row of :data:`wg.measure.metrics.METRICS`. :func:`score` computes those that listen to
+audio; the likelihood (``nats_per_sample``) comes from the model's forward pass.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,22 +28,6 @@ STFT_FLOOR = 1e-7  # of the squared magnitude, before the root and the logarithm
 
 # (reference, generated, mel config) -> value; both (T,) float32 as int16 holds them
 Compute = Callable[[np.ndarray, np.ndarray, MelConfig], float]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number about audio quality.
-
-    ``direction``: 'lower' or 'higher' is better; 'zero' for a signed difference, where
-    neither sign is better. ``compute`` is None when the model gives the value itself.
-    """
-
-    name: str
-    unit: str
-    direction: Literal["lower", "higher", "zero"]
-    description: str
-    source: str
-    compute: Compute | None
 
 
 @functools.lru_cache(maxsize=8)
@@ -141,57 +123,15 @@ def level_db(reference: np.ndarray, generated: np.ndarray, _: MelConfig | None =
     return 20 * math.log10(gen / ref)
 
 
-_ROWS = (
-    Metric(
-        "nats_per_sample",
-        "nats/sample",
-        "lower",
-        "negative log-likelihood of held-out audio, with the Gaussian constant",
-        "Prenger et al. 2018, arXiv:1811.00002, eq. 12; from the model's forward pass",
-        None,
-    ),
-    Metric(
-        "log_mel_l1",
-        "nats",
-        "lower",
-        "mean absolute difference of log-mel spectrograms",
-        "the mel that the model is conditioned on (wg.audio.mel)",
-        log_mel_l1,
-    ),
-    Metric(
-        "mr_stft",
-        "1",
-        "lower",
-        "multi-resolution STFT loss: spectral convergence + L1 of log magnitudes",
-        "Yamamoto et al. 2020 (Parallel WaveGAN), arXiv:1910.11480",
-        mr_stft,
-    ),
-    Metric(
-        "pesq_wb",
-        "MOS-LQO",
-        "higher",
-        "perceptual evaluation of speech quality, wide band",
-        "ITU-T P.862.2, package pesq",
-        pesq_wb,
-    ),
-    Metric(
-        "estoi",
-        "1",
-        "higher",
-        "extended short-time objective intelligibility",
-        "Jensen and Taal 2016, package pystoi",
-        estoi,
-    ),
-    Metric(
-        "level_db",
-        "dB",
-        "zero",
-        "RMS level relative to the reference",
-        "20 log10 of the ratio of RMS values",
-        level_db,
-    ),
-)
-METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+# Metrics that listen to audio, by their names in wg.measure.metrics. nats_per_sample is the
+# model's own to give.
+COMPUTE: dict[str, Compute] = {
+    "log_mel_l1": log_mel_l1,
+    "mr_stft": mr_stft,
+    "pesq_wb": pesq_wb,
+    "estoi": estoi,
+    "level_db": level_db,
+}
 
 
 def score(reference: np.ndarray, generated: np.ndarray, mel_config: MelConfig) -> dict[str, float]:
@@ -203,9 +143,8 @@ def score(reference: np.ndarray, generated: np.ndarray, mel_config: MelConfig) -
     """
     assert reference.shape == generated.shape
     assert reference.ndim == 1
-    listening = [(m.name, m.compute) for m in METRICS.values() if m.compute is not None]
     if not np.isfinite(generated).all():
-        return {name: NAN for name, _ in listening}
+        return dict.fromkeys(COMPUTE, NAN)
     ref, gen = (from_int16(to_int16(x)[0]) for x in (reference, generated))
     with torch.no_grad():
-        return {name: compute(ref, gen, mel_config) for name, compute in listening}
+        return {name: compute(ref, gen, mel_config) for name, compute in COMPUTE.items()}

@@ -110,8 +110,8 @@ def _caption(results: Mapping[str, Any]) -> str:
     return (
         f"{what}Times are headline seconds ({results['clock']['words']}: train + compile + "
         "data_prep, a donor's included), means over seeds; speed-ups are geometric means over "
-        "shared seeds with a 95% t-interval from three on; quality is on all held-out speech at "
-        "the end of the budget."
+        "shared seeds, in brackets a 95% t-interval (of two seeds only their range); quality is "
+        "on all held-out speech at the end of the budget."
     )
 
 
@@ -129,7 +129,7 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
             overflow="fold",
             justify="right" if right else "left",
             no_wrap=i > 1,
-            min_width=15 if i == 0 else None,
+            min_width=12 if i == 0 else None,
         )
     for row in rows:
         # What is in brackets goes below, which keeps the columns narrow.

@@ -194,7 +194,7 @@ def speed_up_figure(
             "type": "log",
             "range": [math.log10(low), math.log10(high)],
             "tickangle": 0,
-            "title": {"text": "speed-up over the baseline (1: as fast)"},
+            "title": {"text": "speed-up over the baseline"},
             "tickvals": ticks,
             "ticktext": [f"{t:g}" for t in ticks],
         },
@@ -213,7 +213,8 @@ def _short(name: str, most: int = 24) -> str:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round factors across the range, for a logarithmic axis that rarely spans a decade."""
-    wide = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+    decade = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    wide = [m * 10.0**k for k in range(-3, 4) for m in decade]
     near = (0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
-    steps = near if low > 0.4 and high < 3 else wide
+    steps: Sequence[float] = near if low > 0.4 and high < 3 else wide
     return [s for s in steps if low <= s <= high]

@@ -36,7 +36,10 @@ def _seeds(sweep: Sweep) -> Iterator[str]:
     if max(len(s) for s in seeds.values()) == 1:
         yield "Every arm has one seed: nothing here says how much is chance."
     elif len({tuple(s) for s in seeds.values()}) > 1:
-        listed = "; ".join(f"{n}: {_join(s)}" for n, s in seeds.items())
+        groups: dict[str, list[str]] = {}
+        for name, s in seeds.items():
+            groups.setdefault(_join(s), []).append(name)
+        listed = "; ".join(f"{s}: {_join(names)}" for s, names in groups.items())
         yield f"Arms have unequal seeds ({listed}); speed-ups use those shared with the baseline."
     if len(sweep.arms) == 1:
         yield "There is one arm only, so there is nothing to compare it with."

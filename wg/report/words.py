@@ -69,11 +69,10 @@ def interval(s: Mapping[str, Any] | None) -> str:
 
 
 def factor_with_interval(s: Mapping[str, Any] | None) -> str:
-    """``1.52x (1.3 to 1.8)`` for a narrow table; a range of pairs says that it is one."""
+    """``1.52x (1.3 to 1.8)`` for a narrow table, whose caption says what is in brackets."""
     if s is None or s["low"] is None:
         return factor(s)
-    what = "range " if s["interval"] == "range of 2 pairs" else ""
-    return f"{factor(s)} ({what}{number(s['low'])} to {number(s['high'])})"
+    return f"{factor(s)} ({number(s['low'])} to {number(s['high'])})"
 
 
 def headline_sentence(results: Mapping[str, Any], speed: SpeedUp | None) -> str:

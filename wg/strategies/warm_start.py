@@ -32,7 +32,14 @@ def warm_start(
         return
     total = plan.base.n_flows
     if n_flows is None:
-        n_flows, until = (max(total // 2, 1), total), (1 / 3,)
+        first = max(total // 2, plan.base.n_stages)
+        require(first < total, f"strategy.warm_start: a model of {total} flows cannot grow.")
+        n_flows, until = (first, total), (1 / 3,)
+    require(
+        n_flows[0] >= plan.base.n_stages,
+        f"strategy.warm_start.n_flows starts with {n_flows[0]}, but the model has "
+        f"{plan.base.n_stages} stages between early outputs and each needs a flow.",
+    )
     require(
         list(n_flows) == sorted(set(n_flows)) and n_flows[-1] == total,
         f"strategy.warm_start.n_flows={list(n_flows)} must increase to the model's {total} flows.",

@@ -64,6 +64,9 @@ def train(arguments: Sequence[str]) -> int:
     # Hydra prints and exits on errors of its own; this makes it raise, so that they can be told
     # in one sentence.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Hydra wants flags before overrides; -m is natural anywhere.
+    sweeping = [a for a in arguments if a in ("-m", "--multirun")]
+    arguments = [*sweeping[:1], *(a for a in arguments if a not in sweeping)]
     with tempfile.TemporaryDirectory(prefix="wg-") as tmp:
         log = Path(tmp) / "outcomes.jsonl"
         log.touch()
@@ -114,6 +117,12 @@ def sentence_of(error: Exception) -> str:
     found = re.search(r"Could not override '([^']+)'", text)
     if found:
         key = found.group(1)
+        if key in _keys() and key.startswith("strategy."):
+            name = key.split(".")[1]
+            return (
+                f"strategy '{name}' is not in the recipe that {key} would change: add it with "
+                f"strategy=[{name}], or set it with ++{key}=... (in a sweep over strategies, too)"
+            )
         return (
             f"there is no setting '{key}'; {nearest(key, _keys())} (Hydra wants +{key}=... to add "
             "a key that is not in the config)"

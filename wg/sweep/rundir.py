@@ -58,6 +58,7 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
                 f"{run_dir / 'config.yaml'} was changed by hand: it is not the configuration that "
                 "the directory is named after; delete the directory to start again."
             )
+        _judge_by(run_dir, config.get("target"))
         return run_dir
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     write_atomic(run_dir / "config.yaml", text.encode())
@@ -75,6 +76,13 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         },
     )
     return run_dir
+
+
+def _judge_by(run_dir: Path, target: Any) -> None:
+    """A target is no part of a run's identity: a finished run is judged by the newest one."""
+    info = read_json(run_dir / "run.json")
+    if info.get("target") != target:
+        write_json(run_dir / "run.json", {**info, "target": target})
 
 
 def runs_in(sweep_dir: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -118,6 +118,7 @@ class Settings:
             segment_length=self.segment_length,
             batch_size=self.batch_size,
             n_flows=self.model.n_flows,
+            n_stages=len(self.model.stages()),
             audio_seconds=self.budget.audio_seconds,
             seed=self.seed,
         )
