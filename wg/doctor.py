@@ -13,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from wg.console import console
 
 Row = tuple[str, str]
 
@@ -27,7 +28,7 @@ def show() -> None:
     table.add_column(overflow="fold")
     for name, text in findings():
         table.add_row(name, escape(text))
-    Console().print(table)
+    console().print(table)
 
 
 def findings() -> list[Row]:

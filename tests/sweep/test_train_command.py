@@ -15,7 +15,14 @@ import pytest
 
 from wg.flow.weights import read_weights
 from wg.measure.clock import headline
-from wg.measure.record import last_clock, read_events, scores, snapshots, status
+from wg.measure.record import (
+    last_clock,
+    read_events,
+    scores,
+    snapshots,
+    status,
+    train_curve,
+)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +38,22 @@ def with_corpus(corpus: Path) -> tuple[str, ...]:
 
 def run_dirs(folder: Path) -> list[Path]:
     return sorted(p.parent for p in folder.glob("runs/t/*/run.json"))
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """``wg train`` in a process group of its own, to be sent signals."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "wg", "train", *arguments],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
 
 
 def test_a_sweep_with_mixed_ranks_then_skips(wg: Command, tmp_path: Path, corpus_dir: Path) -> None:
@@ -81,19 +104,14 @@ def test_kill_9_resumes_to_the_same_weights_and_stays_charged(
     wg: Command, tmp_path: Path, corpus_dir: Path
 ) -> None:
     args = [*with_corpus(corpus_dir), "budget.audio_seconds=40", "snapshots.every=4"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wg", "train", *args],
-        cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        found = run_dirs(tmp_path)
-        if found and len(snapshots(read_events(found[0]))) >= 3:
-            break
-        time.sleep(0.02)
+    process = start(tmp_path, *args)
+
+    def third_snapshot() -> bool:
+        return any(len(snapshots(read_events(r))) >= 3 for r in run_dirs(tmp_path))
+
+    wait_for(third_snapshot)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     (run,) = run_dirs(tmp_path)
     killed = read_events(run)
     assert status(killed) == "running"
@@ -114,30 +132,36 @@ def test_kill_9_resumes_to_the_same_weights_and_stays_charged(
     ).read_bytes()
 
 
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_interrupting_saves_and_says_how_to_go_on(
-    wg: Command, tmp_path: Path, corpus_dir: Path
+    launcher: str, wg: Command, tmp_path: Path, corpus_dir: Path
 ) -> None:
-    args = [*with_corpus(corpus_dir), "budget.audio_seconds=2000", "snapshots.every=500"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wg", "train", *args],
-        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+    """Ctrl-C, as a terminal sends it: to the whole group. Runs end at a step with their state
+    saved, also those of workers that a launcher kills; the rest of the sweep does not start."""
+    process = start(
+        tmp_path, "-m", *with_corpus(corpus_dir), f"hydra/launcher={launcher}", "seed=0,1,2",
+        "budget.audio_seconds=2000", "snapshots.every=500",
+        *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        found = run_dirs(tmp_path)
-        if found and any(e["event"] == "train" for e in read_events(found[0])):
-            break
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: the whole group
+    running = 2 if launcher == "joblib" else 1
+
+    def training() -> bool:
+        events = [read_events(r) for r in run_dirs(tmp_path)]
+        return sum(any(e["event"] == "train" for e in es) for es in events) == running
+
+    wait_for(training)
+    os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
     assert "goes on where it stopped" in out
+    assert out.count("not started") == 3 - running
     assert "Traceback" not in out + err
-    (run,) = run_dirs(tmp_path)
-    assert status(read_events(run)) == "interrupted"
-    assert list((run / "checkpoint").glob("step-*"))
+    for run in run_dirs(tmp_path):
+        events = read_events(run)
+        assert status(events) == "interrupted"
+        step = train_curve(events)[-1]["step"]
+        (saved,) = (run / "checkpoint").glob("step-*")
+        assert int(saved.name.removeprefix("step-")) >= step
 
 
 def test_one_bad_arm_does_not_stop_the_others(

@@ -14,6 +14,7 @@ import torch
 from wg.audio.corpus import SUFFIXES
 from wg.audio.io import audio_info, read_audio, write_wav
 from wg.audio.mel import MelConfig, MelSpectrogram
+from wg.console import console
 from wg.errors import UserError, nearest
 from wg.flow import WaveGlow
 from wg.flow.weights import load_model
@@ -150,7 +151,6 @@ def _device(device: str) -> torch.device:
 
 
 def _table(rows: Sequence[Vocoded]) -> str:
-    from rich.console import Console
     from rich.table import Table
 
     table: Any = Table("file", "audio s", "x real time", "clipped")
@@ -159,7 +159,7 @@ def _table(rows: Sequence[Vocoded]) -> str:
     for row in rows:
         speed = f"{row.seconds / max(row.took, 1e-9):.2f}"
         table.add_row(str(row.output), f"{row.seconds:.2f}", speed, f"{row.clipped:.4%}")
-    console = Console()
-    with console.capture() as text:
-        console.print(table)
+    out = console()
+    with out.capture() as text:
+        out.print(table)
     return text.get().rstrip("\n")

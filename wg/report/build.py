@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from wg.console import console
 from wg.files import write_atomic, write_json
 from wg.measure.record import finite
 from wg.report.data import read_sweep
@@ -49,7 +49,7 @@ def write_report(
     for warning in results["warnings"]:
         say(f"note: {warning}")
     text = io.StringIO()
-    print_table(results, Console(file=text, width=max(shutil.get_terminal_size().columns, 80)))
+    print_table(results, Console(file=text, width=console().width))
     say(text.getvalue().rstrip())
     say(results["headline"]["sentence"].replace("`", ""))
     say(f"report: {page}")
@@ -115,11 +115,11 @@ def _caption(results: Mapping[str, Any]) -> str:
     )
 
 
-def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
+def print_table(results: Mapping[str, Any], out: Console | None = None) -> None:
     """The table in the terminal; a narrow one gets fewer columns."""
-    console = console or Console()
+    out = out or console()
     headers, rows = table_rows(results)
-    left_out = ("audio s/s", "pesq_wb") if console.width < 104 else ()
+    left_out = ("audio s/s", "pesq_wb") if out.width < 104 else ()
     table = Table(box=None, pad_edge=False)
     keep = [i for i, header in enumerate(headers) if header not in left_out]
     for i in keep:
@@ -135,5 +135,5 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
         # What is in brackets goes below, which keeps the columns narrow.
         cells = [row[i].replace(" (", "\n(") if i < 4 else row[i] for i in keep]
         table.add_row(*cells, style="bold" if row is rows[0] else None)
-    console.print(table)
-    console.print(_caption(results), style="dim", highlight=False)
+    out.print(table)
+    out.print(_caption(results), style="dim", highlight=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,15 +13,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wg.console import console
 from wg.errors import EXIT_USER_ERROR, UserError, nearest
 from wg.strategies import all_strategies
-from wg.sweep.launch import Outcome, launch, read_outcomes, report_outcome
+from wg.sweep.launch import launch
 from wg.sweep.paths import conf_dir
 from wg.sweep.rundir import arm_name, prepare
+from wg.sweep.session import Outcome, in_a_worker, session, stopping, tell
 from wg.train.settings import Settings
 
 # Hydra plugins by the first letters of their config, and the extra that brings them.
@@ -32,11 +31,8 @@ _PLUGINS = {"submitit": "slurm", "ray": "ray", "optuna": "optuna"}
 
 def job(config: DictConfig) -> None:
     """One Hydra job. Never raises for what a user can cause: the other jobs go on."""
-    overrides = list(HydraConfig.get().overrides.task)
-    outcome = _run(config, overrides)
-    report_outcome(outcome)
-    if outcome.result == "interrupted":
-        raise KeyboardInterrupt
+    in_a_worker()
+    tell(_run(config, list(HydraConfig.get().overrides.task)))
 
 
 def _run(config: DictConfig, overrides: Sequence[str]) -> Outcome:
@@ -46,6 +42,8 @@ def _run(config: DictConfig, overrides: Sequence[str]) -> Outcome:
         assert isinstance(resolved, dict)
         plain: dict[str, Any] = {str(k): v for k, v in resolved.items()}
         arm, seed = arm_name(plain, overrides), plain["seed"]
+        if stopping():
+            return Outcome(arm, seed, "not started", None)
         run_dir = prepare(plain, overrides)
         settings = Settings.from_config(plain)
         return launch(run_dir, arm, seed, settings.plan().ranks.n, settings.threads)
@@ -67,21 +65,15 @@ def train(arguments: Sequence[str]) -> int:
     # Hydra wants flags before overrides; -m is natural anywhere.
     sweeping = [a for a in arguments if a in ("-m", "--multirun")]
     arguments = [*sweeping[:1], *(a for a in arguments if a not in sweeping)]
-    with tempfile.TemporaryDirectory(prefix="wg-") as tmp:
-        log = Path(tmp) / "outcomes.jsonl"
-        log.touch()
-        os.environ["WG_OUTCOMES"] = str(log)
+    with session() as here:
         argv, sys.argv = sys.argv, ["wg train", *arguments]
-        interrupted = False
         try:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(job)()
         except (HydraException, OmegaConfBaseException) as e:
             raise UserError(sentence_of(e)) from None
-        except KeyboardInterrupt:
-            interrupted = True
         finally:
             sys.argv = argv
-        outcomes = read_outcomes(log)
+        outcomes, interrupted = here.outcomes(), here.interrupted
     if not outcomes and not interrupted:
         return 0  # --cfg, --info and the like
     summarise(outcomes)
@@ -101,7 +93,7 @@ def summarise(outcomes: Sequence[Outcome]) -> None:
         where = os.path.relpath(o.run_dir) if o.run_dir else "-"
         note = f": {o.reason}" if o.reason and o.result != "refused" else ""
         table.add_row(escape(o.arm), str(o.seed), escape(o.result + note), escape(where))
-    Console(soft_wrap=False).print(table)
+    console().print(table)
 
 
 def sentence_of(error: Exception) -> str:

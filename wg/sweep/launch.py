@@ -6,21 +6,17 @@ jobs of one process would share CUDA and compile caches, and a crash would take 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from wg.errors import EXIT_USER_ERROR
 from wg.files import read_json
 from wg.measure.record import read_events, status
 from wg.sweep.commit import code_commit
-
-Result = Literal["finished", "skipped", "interrupted", "failed", "refused"]
+from wg.sweep.session import Outcome, tell_pid
 
 # Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
 # a rank of something else.
@@ -30,17 +26,6 @@ _FOREIGN = (
     "TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_JOB_NAME", "SLURM_PROCID", "SLURM_LOCALID",
 )  # fmt: skip
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one job of a sweep."""
-
-    arm: str
-    seed: int
-    result: Result
-    run_dir: str | None
-    reason: str = ""
 
 
 def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outcome:
@@ -57,7 +42,9 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     if ranks > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
     command += ["wg.train.run", where]
-    code = _wait(subprocess.Popen(command, env=env))
+    process = subprocess.Popen(command, env=env)
+    tell_pid(process.pid)
+    code = process.wait()
     events = read_events(run_dir)
     reason = next((e["reason"] for e in reversed(events) if e["event"] == "end"), "")
     if ranks > 1 and code and status(events) == "interrupted":
@@ -71,21 +58,6 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     return Outcome(arm, seed, "failed", where, reason or f"exit code {code}; see {where}/log.txt")
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait; on an interrupt the run saves its state first (the terminal told it as well)."""
-    interrupts = 0
-    while True:
-        try:
-            code = process.wait()
-            return 130 if interrupts else code
-        except KeyboardInterrupt:
-            interrupts += 1
-            if interrupts == 1:
-                process.send_signal(signal.SIGTERM)
-            elif interrupts > 2:
-                process.kill()
-
-
 def _brief(commit: str | None) -> str:
     return commit[:9] + commit[40:] if commit else "of no commit"
 
@@ -95,15 +67,3 @@ def _short(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def report_outcome(outcome: Outcome) -> None:
-    """Tell the command that started the sweep, whichever process or machine the job ran on."""
-    log = os.environ.get("WG_OUTCOMES")
-    if log:
-        with open(log, "a", encoding="utf-8") as f:
-            f.write(json.dumps(asdict(outcome)) + "\n")
-
-
-def read_outcomes(log: Path) -> list[Outcome]:
-    return [Outcome(**json.loads(line)) for line in log.read_text().splitlines() if line]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from wg.console import console
 from wg.errors import UserError, nearest
 from wg.measure.clock import headline
 from wg.measure.record import last_clock, read_events, snapshots, status, train_curve
@@ -21,7 +21,7 @@ def show_strategies() -> None:
         table.add_column(column, overflow="fold")
     for s in all_strategies().values():
         table.add_row(s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary)
-    Console().print(table)
+    console().print(table)
     print("\nTwo strategies that set the same slot conflict. A card: wg strategies NAME")
 
 
@@ -61,4 +61,4 @@ def show_runs(sweep: Path) -> None:
             f"{spent:.0f}",
             f"{len(scored)}/{len(snapshots(events))}",
         )
-    Console().print(table)
+    console().print(table)

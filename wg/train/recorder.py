@@ -46,6 +46,8 @@ class Recorder(L.Callback):
         self.next_index = 0
         self.interrupted: str | None = None
         self._signal: int | None = None
+        self._signalled = 0.0
+        self._handlers: dict[signal.Signals, Any] = {}
         self._loss: torch.Tensor | None = None
         self._losses = 0
         self._said = 0.0
@@ -56,8 +58,9 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning's own SIGTERM handler raises in the middle of a step; ours waits for its end.
-        for s in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(s, self._on_signal)
+        self._handlers = {
+            s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         every = self.job.settings.snapshots.every
         seen = self.job.data.audio_seconds
         if self.job.data.step == 0:
@@ -98,6 +101,8 @@ class Recorder(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.clock.pop()
+        for s, handler in self._handlers.items():
+            signal.signal(s, handler)
 
     # -- what it writes ------------------------------------------------------------------------
 
@@ -183,9 +188,11 @@ class Recorder(L.Callback):
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is None:
             self.say("interrupted: saving at the end of this step (again to stop at once)")
-        else:
+            self._signal, self._signalled = number, time.monotonic()
+        # A terminal's Ctrl-C reaches the launcher too, which then asks once more: only a later
+        # one is a second wish.
+        elif number == signal.SIGINT and time.monotonic() - self._signalled > 1:
             raise KeyboardInterrupt
-        self._signal = number
 
     # -- agreement between ranks -----------------------------------------------------------------
 

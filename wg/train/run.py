@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -74,6 +75,20 @@ def only_one(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM interrupts like Ctrl-C. The recorder takes both over while steps are made, so that
+    a step is finished and the state saved first."""
+    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    for s in old:
+        signal.signal(s, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Train, score, finish. Returns 0 (finished), 2 (a user's mistake), 130 (interrupted, can
     be resumed) or 1 (failed)."""
@@ -82,8 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     rank = int(os.environ.get("RANK", "0"))
     try:
         if rank > 0:
-            return _run(run_dir, rank)
-        with only_one(run_dir):
+            with interruptible():
+                return _run(run_dir, rank)
+        with only_one(run_dir), interruptible():
             return _run(run_dir, rank)
     except UserError as e:
         print(f"wg: {e}", file=sys.stderr, flush=True)
