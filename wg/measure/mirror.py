@@ -70,6 +70,8 @@ class WandbMirror:
             self._time_to_target()
 
     def _start(self, event: Event) -> None:
+        if self.run is not None:  # a later attempt, when a whole record is mirrored again
+            return
         import wandb
 
         os.environ.pop("WANDB_RUN_ID", None)  # another run's, inherited
