@@ -6,7 +6,8 @@
 # PYTHON names the interpreter (3.11 or later), VENV the environment's folder.
 PYTHON ?= python3
 VENV ?= .venv
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PYTEST ?= --numprocesses=auto
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: demo test lint clean
 .DEFAULT_GOAL := help
@@ -45,4 +46,4 @@ lint: $(VENV)/.test
 	ruff check . && ruff format --check . && mypy && lint-imports
 
 clean:
-	rm -rf $(VENV) runs reports/demo
+	rm -rf $(VENV) runs/demo reports/demo

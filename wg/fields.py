@@ -66,7 +66,7 @@ def _as(name: str, value: Any, option: Any) -> Any:
     elif origin is tuple and isinstance(value, (list, tuple)):
         item = typing.get_args(option)[0]
         result = tuple(fit(f"{name}[{i}]", v, item) for i, v in enumerate(value))
-    elif origin is collections.abc.Mapping and isinstance(value, Mapping):
+    elif collections.abc.Mapping in (origin, option) and isinstance(value, Mapping):
         result = dict(value)
     elif dataclasses.is_dataclass(option) and isinstance(value, Mapping):
         assert isinstance(option, type)

@@ -69,7 +69,8 @@ class EvalWeights(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-OptimizerFactory = Callable[[Iterable["torch.nn.Parameter"]], "torch.optim.Optimizer"]
+# From the model's named parameters.
+OptimizerFactory = Callable[[Iterable[tuple[str, "torch.nn.Parameter"]]], "torch.optim.Optimizer"]
 
 
 def _slot(doc: str, **kwargs: Any) -> Any:

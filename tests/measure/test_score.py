@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from wg.measure.record import Record, read_events, scores, snapshots
-from wg.measure.score import fixed_noise, grid_utterances, judge, score_run
+from wg.measure.score import Sigmas, fixed_noise, grid_utterances, judge, score_run
 from wg.sweep.rundir import prepare
 from wg.train.build import build
 from wg.train.run import _run
@@ -47,7 +47,9 @@ def test_nats_are_the_models_own_likelihood(tiny_config: Config) -> None:
     torch.manual_seed(0)
     for wn in model.WN:
         torch.nn.init.normal_(wn.end.weight, std=0.1)
-    nats, reference, generated = judge(model, store, i, 0.8, torch.device("cpu"))
+    nats, reference, generated = judge(
+        model, store, i, Sigmas(prior=0.8, noise=0.5), torch.device("cpu")
+    )
     with torch.no_grad():
         plain = nll(model(store.mel(i)[None], store.audio(i)[None]), 0.8)
     assert nats == pytest.approx(float(plain) + gaussian_constant(0.8), abs=1e-5)
@@ -84,9 +86,10 @@ def test_scoring_goes_on_where_it_stopped_and_costs_no_training_time(
     # A metric that was never asked for needs no training either: nothing is left to score.
     job = build(Settings.from_config(tiny_config()))
     n = len(events)
+    assert sum(e["event"] == "samples" for e in events) == 1
     score_run(
-        run_dir, job.store, job.settings.data.mel, Record(run_dir), sigma=1.0, grid_seconds=1.0,
-        samples=1, keep="last", device=torch.device("cpu"), say=lambda _: None,
+        run_dir, job.store, job.settings.data.mel, Record(run_dir), sigmas=Sigmas(1, 1),
+        grid_seconds=1.0, samples=1, keep="last", device=torch.device("cpu"), say=lambda _: None,
     )  # fmt: skip
     assert len(read_events(run_dir)) == n
 
@@ -108,3 +111,22 @@ def test_one_headline_for_all_snapshots(tiny_config: Config) -> None:
     kept = sorted((run_dir / "snapshots").iterdir())
     assert [p.name for p in kept] == [f"{taken[-1]['index']:04d}"]
     assert (run_dir / "final").resolve() == kept[0].resolve()
+
+
+def test_samples_of_two_folders_do_not_collide(
+    tiny_config: Config, tmp_path: Path, corpus_dir: Path
+) -> None:
+    for i, clip in enumerate(sorted(corpus_dir.glob("*.wav"))):
+        folder = tmp_path / "speech" / f"speaker{i}"
+        folder.mkdir(parents=True)
+        (folder / "001.wav").write_bytes(clip.read_bytes())
+    config = tiny_config(
+        data={"path": str(tmp_path / "speech")}, evaluation={"samples": 2},
+        budget={"audio_seconds": 1.0}, snapshots={"every": 1.0},
+    )  # fmt: skip
+    run_dir = prepare(config, [])
+    assert _run(run_dir, 0) == 0
+    (event,) = [e for e in read_events(run_dir) if e["event"] == "samples"]
+    files = [f for kinds in event["audio"].values() for f in kinds.values()]
+    assert len(event["audio"]) == 2
+    assert len({(run_dir / f).read_bytes() for f in files}) == 4

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from wg.audio.mel import MelConfig
 from wg.errors import UserError, nearest
-from wg.fields import fill
+from wg.fields import fill, fit
 
 Kind = Literal["demo", "ljspeech", "folder"]
 ShortClips = Literal["error", "skip", "pad"]
@@ -61,7 +61,8 @@ class DataConfig:
 
         Errors: UserError on an unknown or missing key, or a value of the wrong type.
         """
-        mel = {"sampling_rate": values.get("sampling_rate"), **(values.get("mel") or {})}
+        given = fit("data.mel", values.get("mel") or {}, Mapping)
+        mel = {"sampling_rate": values.get("sampling_rate"), **given}
         return cls(**fill(cls, {**values, "mel": mel}, "data"))
 
 

@@ -88,4 +88,4 @@ def headline_kind(device_type: str) -> Kind:
 
 def maximum(a: Mapping[str, Any], b: Mapping[str, Any]) -> Totals:
     """The later of two readings, section by section (over ranks, or over attempts)."""
-    return {s: {k: max(a[s][k], b[s][k]) for k in ("wall", "cpu")} for s in SECTIONS}
+    return {s: {k: max(a[s][k], b[s][k]) for k in ("wall", "cpu")} for s in a}

@@ -35,6 +35,7 @@ class WandbMirror:
         self.logger, self.identity, self.run_dir, self.say = logger, identity, run_dir, say
         self.run: Any = None
         self.kind: Kind = "cpu"
+        self.donor = 0.0  # seconds that a warm start is charged for
         self.broken = False
 
     def __call__(self, event: Event) -> None:
@@ -78,13 +79,14 @@ class WandbMirror:
         # Offline artifacts are staged by absolute path: keep them with the run.
         os.environ.setdefault("WANDB_DATA_DIR", str(self.run_dir / "wandb"))
         self.kind = event["clock_kind"]
+        self.donor = (event.get("donor") or {}).get("train_seconds", 0.0)
         (self.run_dir / "wandb").mkdir(exist_ok=True)
         self.run = wandb.init(
             project=self.logger.get("project", "wg"),
             entity=self.logger.get("entity"),
             mode=self.logger.get("mode", "offline"),
             dir=str(self.run_dir),
-            id=event["run"],
+            id=self.identity.get("wandb_id") or event["run"],
             name=f"{event['arm']} s{event['seed']}",
             group=event["arm"],
             job_type="train",
@@ -112,7 +114,7 @@ class WandbMirror:
         events = read_events(self.run_dir)
         clocks = {e["index"]: e["clock"] for e in snapshots(events)}
         points = [
-            (headline(clocks[e["index"]], self.kind), e["metrics"])
+            (headline(clocks[e["index"]], self.kind) + self.donor, e["metrics"])
             for e in scores(events, "grid")
             if e["index"] in clocks
         ]
@@ -126,7 +128,7 @@ class WandbMirror:
             k: event[k] for k in ("samples_seen", "audio_seconds", "step") if k in event
         }
         if "clock" in event:
-            axes["train_seconds"] = headline(event["clock"], self.kind)
+            axes["train_seconds"] = headline(event["clock"], self.kind) + self.donor
             axes["cpu_seconds"] = headline(event["clock"], "cpu")
         return axes
 

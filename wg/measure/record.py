@@ -11,13 +11,14 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
     trained   step, clock: training has reached its end; only scoring may be left
     score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances
     samples   audio (utterance id -> file in the run directory)
-    end       status (finished | interrupted | failed), reason, clock
+    end       status (finished | interrupted | failed | refused), reason, clock
 
 Numbers that are not finite are written as null: JSON has none.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -25,6 +26,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from wg.measure.clock import maximum
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -69,9 +72,11 @@ def read_events(run_dir: Path) -> list[Event]:
     if not path.exists():
         return []
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(): a file name may hold one of Unicode's other line ends.
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
-            events.append(json.loads(line))
+            if line:
+                events.append(json.loads(line))
         except json.JSONDecodeError:
             continue
     return events
@@ -85,13 +90,14 @@ def _end_last_line(path: Path) -> None:
 
 
 def last_clock(events: Iterable[Event]) -> dict[str, Any] | None:
-    """The newest clock totals on record."""
+    """The largest clock totals on record, section by section: what was spent, whichever rank or
+    attempt wrote it down."""
     clocks = [e["clock"] for e in events if "clock" in e]
-    return clocks[-1] if clocks else None
+    return functools.reduce(maximum, clocks) if clocks else None
 
 
 def status(events: list[Event]) -> str:
-    """finished, interrupted, failed, or running (started and not ended: perhaps killed)."""
+    """finished, interrupted, failed, refused, or running (started, not ended: perhaps killed)."""
     if not events:
         return "new"
     ends = [e for e in events if e["event"] in ("start", "end")]

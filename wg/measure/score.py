@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,6 +26,16 @@ from wg.flow.waveglow import gaussian_constant, nll
 from wg.flow.weights import load_model
 from wg.measure.quality import score
 from wg.measure.record import Record, read_events, snapshots
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """prior: of the likelihood, the one that the model was trained with; noise: scale of the
+    noise that speech is generated from."""
+
+    prior: float
+    noise: float
+
 
 Z_SEED = 1811  # of the paper's number; any fixed one will do
 
@@ -51,7 +62,7 @@ def fixed_noise(model: WaveGlow, utterance: str, frames: int) -> torch.Tensor:
 
 @torch.no_grad()
 def judge(
-    model: WaveGlow, store: Store, i: int, sigma: float, device: torch.device
+    model: WaveGlow, store: Store, i: int, sigmas: Sigmas, device: torch.device
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """(nats per sample, reference (T,), generated (T,)) of utterance ``i`` from its own mel."""
     G, hop = model.config.n_group, model.config.upsample_stride
@@ -61,17 +72,17 @@ def judge(
     mel = store.mel(i, 0, frames)[None].to(device)
     shared = model.conditioning(mel, frames * hop)
     z = fixed_noise(model, store.ids[i], frames).to(device)
-    generated = model.infer(mel, sigma, z=z, shared=shared)[0, :T].float().cpu().numpy()
+    generated = model.infer(mel, sigmas.noise, z=z, shared=shared)[0, :T].float().cpu().numpy()
     of_audio = [None if c is None else c[:, :, : T // G] for c in shared]
-    loss = nll(model(mel, audio[None].to(device), shared=of_audio), sigma)
-    return float(loss) + gaussian_constant(sigma), audio.numpy(), generated
+    loss = nll(model(mel, audio[None].to(device), shared=of_audio), sigmas.prior)
+    return float(loss) + gaussian_constant(sigmas.prior), audio.numpy(), generated
 
 
 def score_utterances(
     model: WaveGlow,
     store: Store,
     utterances: Sequence[int],
-    sigma: float,
+    sigmas: Sigmas,
     mel: MelConfig,
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
@@ -79,7 +90,7 @@ def score_utterances(
     model = model.to(device)
     result = {}
     for i in utterances:
-        nats, reference, generated = judge(model, store, i, sigma, device)
+        nats, reference, generated = judge(model, store, i, sigmas, device)
         result[store.ids[i]] = {
             "nats_per_sample": nats,
             **score(reference, generated, mel),
@@ -99,7 +110,7 @@ def score_run(
     mel: MelConfig,
     record: Record,
     *,
-    sigma: float,
+    sigmas: Sigmas,
     grid_seconds: float,
     samples: int,
     keep: str,
@@ -121,7 +132,7 @@ def score_run(
         if todo and folder.exists():
             model, _ = load_model(folder, device)
             wanted = sorted({i for s in todo for i in sets[s]})
-            per = score_utterances(model, store, wanted, sigma, mel, device)
+            per = score_utterances(model, store, wanted, sigmas, mel, device)
             for s in todo:
                 mine = {store.ids[i]: per[store.ids[i]] for i in sets[s]}
                 record.write(
@@ -131,17 +142,18 @@ def score_run(
                     audio_seconds=snap["audio_seconds"],
                     sha256=snap["sha256"],
                     set=s,
-                    sigma=sigma,
+                    sigma=sigmas.noise,
                     metrics=mean_metrics(mine),
                     utterances=mine,
                 )
-            if last:
-                _keep_samples(run_dir, model, store, samples, sigma, rate, record, device)
             grid_metrics = mean_metrics({store.ids[i]: per[store.ids[i]] for i in grid})
             say(
                 f"scored {n + 1}/{len(taken)}: "
                 + ", ".join(f"{k} {v:.3f}" for k, v in grid_metrics.items())
             )
+        if last and not any(e["event"] == "samples" for e in events):
+            model, _ = load_model(folder, device)
+            _keep_samples(run_dir, model, store, samples, sigmas, rate, record, device)
         if keep == "last" and not last:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -151,7 +163,7 @@ def _keep_samples(
     model: WaveGlow,
     store: Store,
     n: int,
-    sigma: float,
+    sigmas: Sigmas,
     rate: int,
     record: Record,
     device: torch.device,
@@ -160,8 +172,8 @@ def _keep_samples(
     folder.mkdir(exist_ok=True)
     audio: dict[str, dict[str, Any]] = {}
     for i in store.held_out[:n]:
-        _, reference, generated = judge(model, store, i, sigma, device)
-        name = Path(store.ids[i]).name
+        _, reference, generated = judge(model, store, i, sigmas, device)
+        name = store.ids[i].replace("/", "__")  # ids of a folder are relative paths
         files = {}
         for kind, wave in (("reference", reference), ("generated", generated)):
             path = folder / f"{name}.{kind}.flac"
@@ -169,4 +181,4 @@ def _keep_samples(
             soundfile.write(path, clipped, rate, subtype="PCM_16")
             files[kind] = str(path.relative_to(run_dir))
         audio[store.ids[i]] = files
-    record.write("samples", audio=audio, sampling_rate=rate, sigma=sigma)
+    record.write("samples", audio=audio, sampling_rate=rate, sigma=sigmas.noise)

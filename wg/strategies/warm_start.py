@@ -26,6 +26,7 @@ def warm_start(
     """
     if donor is not None:
         require(n_flows is None, "strategy.warm_start: give n_flows (same run) or donor, not both.")
+        require(until is None, "strategy.warm_start: until goes with n_flows, not with donor.")
         plan.donor = Donor(donor, donor_seconds)
         # Claimed and left empty: a second initialisation would destroy the donor's function.
         plan.init = None
@@ -34,7 +35,8 @@ def warm_start(
     if n_flows is None:
         first = max(total // 2, plan.base.n_stages)
         require(first < total, f"strategy.warm_start: a model of {total} flows cannot grow.")
-        n_flows, until = (first, total), (1 / 3,)
+        n_flows, until = (first, total), until or (1 / 3,)
+    require(len(n_flows) > 0, "strategy.warm_start.n_flows=[] names no number of flows.")
     require(
         n_flows[0] >= plan.base.n_stages,
         f"strategy.warm_start.n_flows starts with {n_flows[0]}, but the model has "

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -71,6 +72,12 @@ def train(arguments: Sequence[str]) -> int:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(job)()
         except (HydraException, OmegaConfBaseException) as e:
             raise UserError(sentence_of(e)) from None
+        except OSError as e:
+            if not str(e.filename or "").endswith(".hydra"):
+                raise
+            raise UserError(
+                f"out={Path(e.filename).parent} cannot be written ({e.strerror})."
+            ) from None
         finally:
             sys.argv = argv
         outcomes, interrupted = here.outcomes(), here.interrupted

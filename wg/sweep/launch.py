@@ -12,11 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from wg.commit import code_commit
 from wg.errors import EXIT_USER_ERROR
 from wg.files import read_json
 from wg.measure.record import read_events, status
-from wg.sweep.commit import code_commit
-from wg.sweep.session import Outcome, tell_pid
+from wg.sweep.session import Outcome, Result, known_to_the_session
 
 # Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
 # a rank of something else.
@@ -42,20 +42,26 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     if ranks > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
     command += ["wg.train.run", where]
+    before = len(read_events(run_dir))
     process = subprocess.Popen(command, env=env)
-    tell_pid(process.pid)
-    code = process.wait()
-    events = read_events(run_dir)
-    reason = next((e["reason"] for e in reversed(events) if e["event"] == "end"), "")
-    if ranks > 1 and code and status(events) == "interrupted":
-        code = 130  # torchrun reports its workers' exits as its own 1
+    with known_to_the_session(process):
+        code = process.wait()
+    return Outcome(arm, seed, *_verdict(run_dir, before, code))
+
+
+def _verdict(run_dir: Path, before: int, code: int) -> tuple[Result, str, str]:
+    """(result, run directory, reason) from this attempt's events and its exit code: torchrun
+    reports whatever its workers' codes were as its own 1."""
+    where = str(run_dir)
+    ends = [e for e in read_events(run_dir)[before:] if e["event"] == "end"]
+    end = ends[-1] if ends else {"status": "failed", "reason": ""}
     if code == 0:
-        return Outcome(arm, seed, "finished", where)
-    if code == EXIT_USER_ERROR:
-        return Outcome(arm, seed, "refused", where, reason)
-    if code in (130, -signal.SIGINT, -signal.SIGTERM):
-        return Outcome(arm, seed, "interrupted", where, reason)
-    return Outcome(arm, seed, "failed", where, reason or f"exit code {code}; see {where}/log.txt")
+        return "finished", where, ""
+    if code == EXIT_USER_ERROR or end["status"] == "refused":
+        return "refused", where, end["reason"]
+    if end["status"] == "interrupted" or code in (130, -signal.SIGINT, -signal.SIGTERM):
+        return "interrupted", where, end["reason"]
+    return "failed", where, end["reason"] or f"exit code {code}; see {where}/log.txt"
 
 
 def _brief(commit: str | None) -> str:

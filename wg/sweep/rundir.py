@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 import yaml
 
+from wg.commit import code_commit
 from wg.errors import UserError
 from wg.files import read_json, write_atomic, write_json
-from wg.sweep.commit import code_commit
 from wg.train.settings import Settings, identity
 
 # Overrides that say nothing about the recipe, so they are left out of an arm's name.
-_NOT_ARM = {"seed", "recipe", "out", "arm", "threads", "device", "sweep", "debug", "data", "model"}
+_NOT_ARM = {"seed", "recipe", "out", "arm", "sweep", "debug", "logger", "target", "hydra"}
 
 
 def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
@@ -27,7 +28,7 @@ def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
         group = key.split(".", 1)[0].split("/", 1)[0]
-        if group in _NOT_ARM or group in ("logger", "target", "evaluation", "hydra"):
+        if group in _NOT_ARM:
             continue
         if override in ("strategy=[]", "strategy="):
             continue
@@ -73,6 +74,8 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
             "command": "wg train " + shlex.join(overrides),
             "commit": code_commit(),
             "target": config.get("target"),
+            # One W&B run a directory: the same configuration elsewhere is another run.
+            "wandb_id": f"{run_dir.name}-{secrets.token_hex(3)}",
         },
     )
     return run_dir

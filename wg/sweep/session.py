@@ -13,6 +13,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -47,15 +49,20 @@ class Session:
     def _stop(self, number: int, frame: Any) -> None:
         self.interrupted = True
         (self.folder / "stop").touch()
-        for row in _rows(self.folder / "pids.jsonl"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(row["pid"], number)
+        rows = _rows(self.folder / "pids.jsonl")
+        ended = {r["pid"] for r in rows if r["ended"]}
+        for row in rows:
+            if row["host"] == socket.gethostname() and row["pid"] not in ended:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(row["pid"], number)
 
 
 @contextlib.contextmanager
 def session() -> Iterator[Session]:
     """A session for the time of a command. SIGINT and SIGTERM stop its runs, not the command."""
-    with tempfile.TemporaryDirectory(prefix="wg-") as tmp:
+    # In the current directory, which workers on other machines see too.
+    place = Path.cwd() if os.access(Path.cwd(), os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=".wg-", dir=place) as tmp:
         here = Session(Path(tmp))
         os.environ[_VARIABLE] = tmp
         old = {s: signal.signal(s, here._stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -78,9 +85,17 @@ def tell(outcome: Outcome) -> None:
     _append("outcomes.jsonl", asdict(outcome))
 
 
-def tell_pid(pid: int) -> None:
-    """For jobs: a run that wants to know of interrupts."""
-    _append("pids.jsonl", {"pid": pid})
+@contextlib.contextmanager
+def known_to_the_session(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """For jobs: a run that wants to know of interrupts, for as long as it lives."""
+    row = {"pid": process.pid, "host": socket.gethostname()}
+    _append("pids.jsonl", {**row, "ended": False})
+    if stopping():  # asked for while it was being started
+        process.send_signal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        _append("pids.jsonl", {**row, "ended": True})
 
 
 def in_a_worker() -> None:
@@ -92,7 +107,7 @@ def in_a_worker() -> None:
 
 def _append(name: str, row: dict[str, Any]) -> None:
     folder = os.environ.get(_VARIABLE)
-    # On another machine the folder is not there; the run's own record tells the rest.
+    # Where the folder cannot be seen, the run's own record tells the rest.
     if folder and Path(folder).is_dir():
         with open(Path(folder) / name, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")

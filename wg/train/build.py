@@ -64,9 +64,7 @@ def build(settings: Settings) -> Job:
     """Everything but the Trainer, on the CPU. Deterministic in the seed."""
     plan = settings.plan()
     device = resolve_device(settings.device)
-    torch.set_float32_matmul_precision(plan.matmul)
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = plan.matmul != "highest"
+    set_matmul(plan.matmul)
     corpus, store = open_store(settings, plan)
     L.seed_everything(settings.seed, verbose=False)
     model = WaveGlow(settings.model)
@@ -74,9 +72,16 @@ def build(settings: Settings) -> Job:
         donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
         generator = torch.Generator().manual_seed(settings.seed)
         load_donor(model, donor_config, weights, generator)
-    data = SegmentData(store, plan, settings.data.mel.hop_length)
+    hop = settings.data.mel.hop_length
+    data = SegmentData(store, plan, hop, pin_memory=device.type == "cuda")
     module = WaveGlowModule(model, plan, data, settings.sigma)
     return Job(settings, plan, device, corpus, store, data, module)
+
+
+def set_matmul(precision: str) -> None:
+    """Arithmetic of fp32 products in this process: "highest" is fp32, "high" allows TF32."""
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def donor_folder(path: str) -> Path:
@@ -130,6 +135,12 @@ def _strategy(job: Job) -> str | Strategy:
     backend = job.plan.ranks.backend
     if backend == "auto":
         backend = "nccl" if job.device.type == "cuda" else "gloo"
+    n = job.plan.ranks.n
+    if job.device.type == "cuda" and n > torch.cuda.device_count():
+        raise UserError(
+            f"strategy.ddp.ranks={n} needs as many GPUs and this machine has "
+            f"{torch.cuda.device_count()}; use fewer ranks or device=cpu."
+        )
     if backend == "nccl" and job.device.type != "cuda":
         raise UserError("strategy.ddp.backend=nccl needs GPUs; use gloo or auto on a CPU.")
     return DDPStrategy(

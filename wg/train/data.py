@@ -82,9 +82,12 @@ class SegmentStream(IterableDataset):
 class SegmentData(L.LightningDataModule):
     """The training stream with its position, which checkpoints carry."""
 
-    def __init__(self, store: Store, plan: Plan, hop_length: int, workers: int = 0) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, hop_length: int, workers: int = 0, pin_memory: bool = False
+    ) -> None:
         super().__init__()
         self.store, self.plan, self.hop, self.workers = store, plan, hop_length, workers
+        self.pin_memory = pin_memory
         self.step = 0
         self.samples_seen = 0
 
@@ -96,7 +99,8 @@ class SegmentData(L.LightningDataModule):
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            # Only for a run on the GPU: pinning would open a context on it for any other.
+            pin_memory=self.pin_memory,
         )
 
     def advance(self, samples: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from wg.commit import code_commit
 from wg.errors import UserError
 from wg.measure.clock import headline, headline_kind
 from wg.measure.record import last_clock, read_events
@@ -46,7 +47,7 @@ def start_facts(job: Job, identity: dict[str, Any], run_dir: Path) -> dict[str, 
         "command": identity["command"],
         "machine": machine(job.device),
         "versions": versions(),
-        "commit": identity.get("commit"),
+        "commit": code_commit(),
         "threads": s.threads,
         "ranks": job.plan.ranks.n,
         "device": job.device.type,
@@ -77,8 +78,8 @@ def donor_cost(plan: Plan, device: torch.device) -> dict[str, Any] | None:
         return None
     seconds = plan.donor.train_seconds
     if seconds is None:
-        folder = Path(plan.donor.path).resolve()
-        run = folder.parent if folder.name == "final" else folder
+        folder = Path(plan.donor.path).absolute()
+        run = folder.parent if folder.name == "final" else folder  # final is a link: not resolved
         events = read_events(run)
         totals = last_clock(events)
         if totals is None:

@@ -79,7 +79,7 @@ class WaveGlowModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         if self.plan.optimizer is not None:
-            optimizer = self.plan.optimizer(self.model.parameters())
+            optimizer = self.plan.optimizer(self.model.named_parameters())
         else:
             # The published recipe: Adam, 1e-4, constant.
             optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
@@ -102,7 +102,7 @@ class WaveGlowModule(L.LightningModule):
             "average": self.average.state_dict() if self.average is not None else None,
             # Nothing here draws from the global generator; a strategy may.
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

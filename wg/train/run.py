@@ -32,8 +32,8 @@ from wg.files import read_json
 from wg.measure.clock import Clock, headline_kind
 from wg.measure.mirror import WandbMirror
 from wg.measure.record import Listener, Record, last_clock, read_events, snapshots
-from wg.measure.score import score_run
-from wg.train.build import Job, build, resolve_device, trainer
+from wg.measure.score import Sigmas, score_run
+from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.facts import start_facts
 from wg.train.recorder import Diverged, Recorder
@@ -80,8 +80,16 @@ def interruptible() -> Iterator[None]:
     """SIGTERM interrupts like Ctrl-C. The recorder takes both over while steps are made, so that
     a step is finished and the state saved first."""
     old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def once(number: int, frame: Any) -> None:
+        # A terminal's Ctrl-C comes from the terminal and from the launcher: the second must not
+        # break into the writing of the end.
+        for s in old:
+            signal.signal(s, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     for s in old:
-        signal.signal(s, signal.default_int_handler)
+        signal.signal(s, once)
     try:
         yield
     finally:
@@ -102,7 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         with only_one(run_dir), interruptible():
             return _run(run_dir, rank)
     except UserError as e:
-        print(f"wg: {e}", file=sys.stderr, flush=True)
+        if rank == 0:
+            print(f"wg: {e}", file=sys.stderr, flush=True)
         return EXIT_USER_ERROR
 
 
@@ -125,12 +134,13 @@ def _run(run_dir: Path, rank: int) -> int:
                 record.write("start", **start_facts(job, identity, run_dir))
         trained, why = _train(job, run_dir, clock, say, record)
         if record is not None and trained == "finished":
+            set_matmul("highest")  # every arm is judged in the same arithmetic
             with clock("eval"):
                 _score(job, run_dir, say, record)
             _finish(run_dir)
         status, reason = trained, why  # only now: a crash while scoring is a failure too
     except UserError as e:
-        reason = str(e)
+        status, reason = "refused", str(e)
         raise
     except KeyboardInterrupt:
         status, reason = "interrupted", "stopped at once"
@@ -159,8 +169,11 @@ def read_settings(run_dir: Path) -> Settings:
 
 
 def _synchronize(settings: Settings) -> Callable[[], None]:
-    cuda = resolve_device(settings.device).type == "cuda"
-    return torch.cuda.synchronize if cuda else (lambda: None)
+    if resolve_device(settings.device).type != "cuda":
+        return lambda: None
+    # Before anything touches the GPU, or every rank would open a context on the first one.
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.cuda.synchronize
 
 
 def _train(
@@ -181,6 +194,8 @@ def _train(
         fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
     except Diverged as e:
         return "failed", f"diverged: {e}"
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        return "interrupted", "stopped at once"
     if recorder.interrupted:
         return "interrupted", f"{recorder.interrupted} at step {job.data.step}"
     if record is not None:
@@ -194,7 +209,7 @@ def _score(job: Job, run_dir: Path, say: Log, record: Record) -> None:
         job.store,
         job.settings.data.mel,
         record,
-        sigma=job.settings.evaluation.sigma,
+        sigmas=Sigmas(job.settings.sigma, job.settings.evaluation.sigma),
         grid_seconds=job.settings.evaluation.grid_seconds,
         samples=job.settings.evaluation.samples,
         keep=job.settings.snapshots.keep,

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from wg.audio.config import DataConfig
 from wg.errors import UserError
-from wg.fields import fill
+from wg.fields import fill, fit
 from wg.flow.config import FlowConfig
+from wg.measure.target import Target
 from wg.plan import Base, Plan
 from wg.strategies import make_plan
 
@@ -76,7 +77,10 @@ class Settings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Checked settings. Raises :class:`UserError` naming the first wrong one."""
-        strategies = {k: dict(v or {}) for k, v in (config.get("strategy") or {}).items()}
+        strategies = {
+            k: fit(f"strategy.{k}", v or {}, Mapping)
+            for k, v in (config.get("strategy") or {}).items()
+        }
         data = DataConfig.from_dict(config["data"])
         settings = cls(**fill(cls, {**config, "data": data, "strategy": strategies}, ""))
         settings._check()
@@ -104,6 +108,15 @@ class Settings:
             f"segment_length={self.segment_length} must be a multiple of model.n_group="
             f"{self.model.n_group}.",
         )
+        _require(
+            self.evaluation.sigma >= 0 and self.evaluation.samples >= 0,
+            "evaluation.sigma and evaluation.samples must not be negative.",
+        )
+        limit = self.budget.train_seconds
+        _require(limit is None or limit > 0, f"budget.train_seconds={limit} must be positive.")
+        logger = self.logger.get("name", "none")
+        _require(logger in ("wandb", "none"), f"logger.name={logger!r} must be 'wandb' or 'none'.")
+        Target.from_mapping(self.target)
         mel = self.data.mel
         _require(
             mel.n_mels == self.model.n_mels and mel.hop_length == self.model.upsample_stride,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def code_commit() -> str | None:
     """The commit of the code, with ``+`` when the checkout differs from it."""
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return None
 
@@ -18,7 +18,9 @@ def code_commit() -> str | None:
         ).stdout.strip()
 
     try:
-        dirty = git("status", "--porcelain", "--untracked-files=no", "--", "wg", "conf", "sweeps")
+        dirty = git(
+            "status", "--porcelain", "--untracked-files=normal", "--", "wg", "conf", "sweeps"
+        )
         return git("rev-parse", "HEAD") + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return None
