@@ -130,3 +130,22 @@ def test_samples_of_two_folders_do_not_collide(
     files = [f for kinds in event["audio"].values() for f in kinds.values()]
     assert len(event["audio"]) == 2
     assert len({(run_dir / f).read_bytes() for f in files}) == 4
+
+
+def test_the_grid_has_the_extra_points_and_is_the_same_for_all(tiny_config: Config) -> None:
+    """Each point is taken at the first step that reaches it, whatever the step's size."""
+    found = []
+    for length in (2048, 4096):
+        config = tiny_config(
+            segment_length=length, snapshots={"every": 1.5, "also": [0.6]}, arm=str(length)
+        )
+        run_dir = prepare(config, [])
+        assert _run(run_dir, 0) == 0
+        taken = snapshots(read_events(run_dir))
+        assert [s["index"] for s in taken] == [0, 1, 2, 3, 4]
+        step = 2 * length / 16000
+        for at, snap in zip([0, 0.6, 1.5, 3.0], taken, strict=False):
+            assert at <= snap["audio_seconds"] < at + step
+        assert taken[-1]["audio_seconds"] >= 4.0
+        found.append([s["index"] for s in taken])
+    assert found[0] == found[1]

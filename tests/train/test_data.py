@@ -92,6 +92,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tiny_config: Config) -> None
         ({"batch_size": 0}, "batch_size=0"),
         ({"budget": {"audio_seconds": -1}}, "budget.audio_seconds"),
         ({"snapshots": {"every": 99.0}}, "snapshots.every=99"),
+        ({"snapshots": {"also": [99]}}, "snapshots.also=[99"),
         ({"snapshots": {"keep": "some"}}, "'last' or 'all'"),
         ({"budget": {"audio_second": 1}}, "did you mean 'audio_seconds'"),
         ({"sede": 1}, "did you mean 'seed'"),

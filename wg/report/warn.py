@@ -19,6 +19,7 @@ def warnings_of(sweep: Sweep, comparison: Comparison | None, n_targets: int) -> 
         *_overlaps(sweep),
         *_arms(sweep),
         *_scores(sweep),
+        *_resolution(sweep, comparison),
         *_targets(sweep, comparison, n_targets),
     ]
 
@@ -139,6 +140,27 @@ def _scores(sweep: Sweep) -> Iterator[str]:
         missing = [m for m in METRICS if run.final and run.final.get(m) is None]
         if missing:
             yield f"Run {run.id} has no final {_join(missing)}: an utterance could not be scored."
+
+
+def _resolution(sweep: Sweep, comparison: Comparison | None) -> Iterator[str]:
+    """A crossing before the second point of the grid is the grid's guess, not a measurement."""
+    if comparison is None:
+        return
+    early: list[str] = []
+    first = 0.0
+    for name, times in comparison.arms.items():
+        for seed, t in times.times["audio_seconds"].items():
+            points = sweep.arms[name].runs[seed].curve("audio_seconds")
+            if len(points) > 1 and t < points[1][0]:
+                first = max(first, points[1][0])
+                if name not in early:
+                    early.append(name)
+    if early:
+        yield (
+            f"{_join(early)} reached the target before the first snapshot after the start (at "
+            f"{first:.3g} audio seconds): that time is a straight line drawn between the two, so "
+            "a finer grid (snapshots.every) would place it better."
+        )
 
 
 def _targets(sweep: Sweep, comparison: Comparison | None, n_targets: int) -> Iterator[str]:

@@ -43,6 +43,7 @@ class Recorder(L.Callback):
     ) -> None:
         self.job, self.run_dir, self.clock, self.kind, self.say = job, run_dir, clock, kind, say
         self.record = record
+        self.grid = job.settings.grid()
         self.next_index = 0
         self.interrupted: str | None = None
         self._signal: int | None = None
@@ -61,12 +62,10 @@ class Recorder(L.Callback):
         self._handlers = {
             s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
         }
-        every = self.job.settings.snapshots.every
         seen = self.job.data.audio_seconds
         if self.job.data.step == 0:
             self._snapshot(trainer)
-        else:
-            self.next_index = math.floor(seen / every + 1e-9) + 1
+        self.next_index = self._passed()
         self._began = (seen, headline(self.clock.totals(), self.kind))
         self.clock.push("train")
 
@@ -87,7 +86,7 @@ class Recorder(L.Callback):
         if data.step % settings.log_every == 0 or done:
             with self.clock("log"):
                 self._log(trainer)
-        if data.audio_seconds >= self.next_index * settings.snapshots.every - 1e-9 or done:
+        if self._passed() > self.next_index or done:
             self._snapshot(trainer)
         limit = settings.budget.train_seconds
         if limit is not None and self._any(headline(self.clock.totals(), self.kind) >= limit):
@@ -132,6 +131,11 @@ class Recorder(L.Callback):
         )
         self._progress(loss, totals)
 
+    def _passed(self) -> int:
+        """Points of the grid that the audio seen has reached; the next one has this index."""
+        seen = self.job.data.audio_seconds
+        return sum(at <= seen + 1e-9 for at in self.grid)
+
     def _shape(self) -> tuple[int, int]:
         return step_shape(self.job.plan, min(self.job.data.progress, 1 - 1e-9))
 
@@ -152,9 +156,10 @@ class Recorder(L.Callback):
     def _snapshot(self, trainer: L.Trainer) -> None:
         """Evaluation weights for the scorer, and a checkpoint of the whole state."""
         totals = self._clock_totals()
-        data, index = self.job.data, self.next_index
-        every = self.job.settings.snapshots.every
-        self.next_index = math.floor(data.audio_seconds / every + 1e-9) + 1
+        data = self.job.data
+        # Where one step passed several points, the last of them names the snapshot.
+        self.next_index = max(self._passed(), self.next_index + 1)
+        index = self.next_index - 1
         with self.clock("checkpoint"):
             if self.record is not None:
                 folder = Path("snapshots") / f"{index:04d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,11 +33,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """every: audio seconds between snapshots of the evaluation weights, the same grid for all
-    arms. keep: "last" drops the weights of earlier ones once they are scored, "all" keeps them.
-    """
+    """every: audio seconds between snapshots of the evaluation weights; also: further points, for
+    a finer look at the start. Together they are the grid, the same for all arms. keep: "last"
+    drops the weights of earlier ones once they are scored, "all" keeps them."""
 
     every: float = 60.0
+    also: tuple[float, ...] = ()
     keep: Literal["last", "all"] = "last"
 
 
@@ -104,6 +106,11 @@ class Settings:
             f"{self.budget.audio_seconds:g} audio seconds, so nothing would be scored on the way.",
         )
         _require(
+            all(0 < at < self.budget.audio_seconds for at in self.snapshots.also),
+            f"snapshots.also={list(self.snapshots.also)} must lie between 0 and the budget of "
+            f"{self.budget.audio_seconds:g} audio seconds.",
+        )
+        _require(
             self.segment_length % self.model.n_group == 0,
             f"segment_length={self.segment_length} must be a multiple of model.n_group="
             f"{self.model.n_group}.",
@@ -124,6 +131,12 @@ class Settings:
             f"{self.model.n_mels} every {self.model.upsample_stride}: set model.n_mels and "
             "model.upsample_stride to the data's.",
         )
+
+    def grid(self) -> list[float]:
+        """Audio seconds at which snapshots are due, from 0; the end of the budget comes on top."""
+        n = math.floor(self.budget.audio_seconds / self.snapshots.every + 1e-9)
+        regular = [i * self.snapshots.every for i in range(n + 1)]
+        return sorted({*regular, *self.snapshots.also})
 
     def base(self) -> Base:
         return Base(
