@@ -43,10 +43,12 @@ def test_numbers_that_are_none_become_null(tmp_path: Path) -> None:
 def test_the_later_attempt_counts(tmp_path: Path) -> None:
     first = Record(tmp_path)
     for step in (1, 2, 3):
-        first.write("train", step=step, loss=float(step), clock={"train": {"cpu": step}})
+        first.write(
+            "train", step=step, loss=float(step), clock={"train": {"wall": step, "cpu": step}}
+        )
     first.write("snapshot", index=0, sha256="a")
     second = Record(tmp_path)
-    second.write("train", step=3, loss=30.0, clock={"train": {"cpu": 9}})
+    second.write("train", step=3, loss=30.0, clock={"train": {"wall": 8, "cpu": 9}})
     second.write("snapshot", index=0, sha256="b")
     second.write("score", index=0, set="grid", metrics={})
     events = read_events(tmp_path)
@@ -54,8 +56,9 @@ def test_the_later_attempt_counts(tmp_path: Path) -> None:
     assert [e["sha256"] for e in snapshots(events)] == ["b"]
     assert len(scores(events, "grid")) == 1
     assert not scores(events, "held_out")
-    # What a crash threw away stays charged: the newest clock, whatever its step.
-    assert last_clock(events) == {"train": {"cpu": 9}}
+    # What a crash threw away stays charged, and a rank's own smaller clock takes nothing back.
+    first.write("end", status="interrupted", reason="", clock={"train": {"wall": 9, "cpu": 2}})
+    assert last_clock(read_events(tmp_path)) == {"train": {"wall": 9, "cpu": 9}}
 
 
 def test_listeners_hear_what_is_on_disk(tmp_path: Path) -> None:
