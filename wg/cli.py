@@ -53,7 +53,7 @@ def _train_help() -> str:
         lines.append(f"  {group + ':':<10} {', '.join(names)}")
     lines += [
         "",
-        "  --cfg job shows the resolved configuration, --info config where it comes from.",
+        "  --cfg job shows the resolved configuration (it does not check it).",
     ]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wg.errors import UserError
+from wg.errors import UserError, nearest
 from wg.schedule import Constant, Schedule
 
 if TYPE_CHECKING:
@@ -114,7 +114,10 @@ class Plan:
         writing = self.__dict__.get("_writing")
         if writing is not None:
             if name not in SLOTS:
-                raise AttributeError(f"strategy '{writing}' writes '{name}', which is no slot")
+                raise UserError(
+                    f"strategy '{writing}' writes '{name}', which is no slot of a Plan; "
+                    f"{nearest(name, SLOTS)}"
+                )
             first = self._writers.get(name)
             if first is not None:
                 raise StrategyConflict(
@@ -128,9 +131,9 @@ class Plan:
         if not name.startswith("_") and name in SLOTS:
             writing = object.__getattribute__(self, "_writing")
             if writing is not None:
-                raise AttributeError(
+                raise UserError(
                     f"strategy '{writing}' reads slot '{name}', so the order of strategies would "
-                    "matter; read plan.base instead"
+                    "matter; read plan.base instead."
                 )
         return object.__getattribute__(self, name)
 

@@ -28,6 +28,11 @@ def find_model(path: Path) -> Path:
         raise UserError(f"{path} does not exist; name a run directory, a report or a model folder.")
     if (path / "results.json").is_file():
         return _winner(path, read_json(path / "results.json"))
+    if any(path.glob("*/run.json")):
+        raise UserError(
+            f"{path} is a sweep: name one of its runs, or the report that `wg report {path}` "
+            "writes."
+        )
     raise UserError(
         f"{path} holds no model: a run directory has final/model.json when it is finished, a "
         "model folder has model.json, a report has results.json."

@@ -11,7 +11,8 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
     trained   step, clock: training has reached its end; only scoring may be left
     score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances
     samples   audio (utterance id -> file in the run directory)
-    end       status (finished | interrupted | failed | refused), reason, clock
+    end       status (finished | interrupted | failed | refused), reason, clock, step,
+              audio_seconds
 
 Numbers that are not finite are written as null: JSON has none.
 """

@@ -9,6 +9,9 @@ from wg.measure.metrics import METRICS
 from wg.report.compare import Comparison
 from wg.report.data import Run, Sweep
 
+# Below 2, "poor", opinion scores (ITU-T P.800) call speech bad.
+_POOR_PESQ = 2.0
+
 
 def warnings_of(sweep: Sweep, comparison: Comparison | None, n_targets: int) -> list[str]:
     """All warnings, in the order: runs left out, seeds, unequal conditions, models, targets."""
@@ -140,6 +143,12 @@ def _scores(sweep: Sweep) -> Iterator[str]:
         missing = [m for m in METRICS if run.final and run.final.get(m) is None]
         if missing:
             yield f"Run {run.id} has no final {_join(missing)}: an utterance could not be scored."
+    found = [v for r in sweep.runs if r.final and (v := r.final.get("pesq_wb")) is not None]
+    if found and max(found) < _POOR_PESQ:
+        yield (
+            f"No run makes good speech yet (the best PESQ-wb is {max(found):.2f} on a scale from 1 "
+            "to 4.6): this compares the start of training, not its end."
+        )
 
 
 def _resolution(sweep: Sweep, comparison: Comparison | None) -> Iterator[str]:

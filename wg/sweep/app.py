@@ -107,31 +107,49 @@ def sentence_of(error: Exception) -> str:
     """Hydra's and OmegaConf's errors in one sentence with the nearest names."""
     text = _first_line(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        options = [o.removesuffix(".yaml") for o in error.options or _options(group)]
-        for word, extra in _PLUGINS.items():
-            if group in ("hydra/launcher", "hydra/sweeper") and name.startswith(word):
-                return f"{group}={name} is not installed: pip install 'wg[{extra}]'"
-        return f"there is no {group or 'config'} '{name}'; {nearest(name, options)}"
-    found = re.search(r"Could not override '([^']+)'", text)
-    if found:
-        key = found.group(1)
-        if key in _keys() and key.startswith("strategy."):
-            name = key.split(".")[1]
-            return (
-                f"strategy '{name}' is not in the recipe that {key} would change: add it with "
-                f"strategy=[{name}], or set it with ++{key}=... (in a sweep over strategies, too)"
-            )
-        return (
-            f"there is no setting '{key}'; {nearest(key, _keys())} (Hydra wants +{key}=... to add "
-            "a key that is not in the config)"
-        )
+        return _no_such_config(error)
     if isinstance(error, OverrideParseException):
         return (
             f"cannot read '{error.override}': write key=value, with quotes around spaces and "
             "brackets."
         )
+    if text.startswith("Ambiguous value"):
+        return (
+            f"{text.rstrip('.')}: a sweep over several values needs -m, and several strategies "
+            "in one run are strategy=[a,b]."
+        )
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return _no_such_setting(found.group(1))
+    if found := re.search(r"Could not delete from config. 'strategy\.(\w+)' does not", text):
+        return f"there is no strategy '{found.group(1)}' in this recipe to take out."
     return text
+
+
+def _no_such_config(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = [o.removesuffix(".yaml") for o in error.options or _options(group)]
+    for word, extra in _PLUGINS.items():
+        if group in ("hydra/launcher", "hydra/sweeper") and name.startswith(word):
+            return f"{group}={name} is not installed: pip install 'wg[{extra}]'"
+    if group == "strategy" and name in all_strategies():
+        return f"strategy '{name}' has no conf/strategy/{name}.yaml: write one with its defaults."
+    return f"there is no {group or 'config'} '{name}'; {nearest(name, options)}"
+
+
+def _no_such_setting(key: str) -> str:
+    if key in _keys() and key.startswith("strategy."):
+        name = key.split(".")[1]
+        return (
+            f"strategy '{name}' is not in the recipe that {key} would change: add it with "
+            f"strategy=[{name}], or set it with ++{key}=... (in a sweep over strategies, too)"
+        )
+    # lr is adamw's: the last part says more than the letters do.
+    same = [k for k in _keys() if k.rsplit(".", 1)[-1] == key]
+    hint = f"did you mean {' or '.join(same)}?" if same else nearest(key, _keys())
+    return (
+        f"there is no setting '{key}'; {hint} (Hydra wants +{key}=... to add a key that is not in "
+        "the config)"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -153,6 +171,8 @@ def _keys() -> list[str]:
 
     def walk(node: Any, prefix: str) -> None:
         for key in node:
+            if key in ("hydra", "defaults"):
+                continue
             name = f"{prefix}{key}"
             keys.append(name)
             child = node._get_node(key)
@@ -160,4 +180,4 @@ def _keys() -> list[str]:
                 walk(child, f"{name}.")
 
     walk(config, "")
-    return keys
+    return sorted(set(keys))

@@ -48,6 +48,12 @@ def show_runs(sweep: Path) -> None:
         events = read_events(run_dir)
         curve = train_curve(events)
         last = curve[-1] if curve else {}
+        # The newest event that says how far it came; a run interrupted between two log lines
+        # is further than its curve.
+        reached = next(
+            (e for e in reversed(events) if e.get("step") and "audio_seconds" in e),
+            {"step": 0, "audio_seconds": 0.0},
+        )
         start = next((e for e in events if e["event"] == "start"), {})
         clock = last_clock(events)
         spent = headline(clock, start.get("clock_kind", "cpu")) if clock else 0.0
@@ -55,8 +61,8 @@ def show_runs(sweep: Path) -> None:
         table.add_row(
             run_dir.name,
             status(events),
-            str(last.get("step", "-")),
-            f"{last.get('audio_seconds', 0):.0f}",
+            str(reached["step"]),
+            f"{reached['audio_seconds']:.0f}",
             f"{last['loss']:.3f}" if last.get("loss") is not None else "-",
             f"{spent:.0f}",
             f"{len(scored)}/{len(snapshots(events))}",

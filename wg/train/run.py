@@ -126,6 +126,7 @@ def _run(run_dir: Path, rank: int) -> int:
     record = Record(run_dir) if rank == 0 else None
     say(f"run directory {run_dir}")
     status, reason = "failed", ""
+    stand: dict[str, Any] = {}
     try:
         with clock("init"):
             job = build(settings)
@@ -133,6 +134,7 @@ def _run(run_dir: Path, rank: int) -> int:
                 record.listeners.extend(_mirrors(settings, identity, run_dir, say))
                 record.write("start", **start_facts(job, identity, run_dir))
         trained, why = _train(job, run_dir, clock, say, record)
+        stand = {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
         if record is not None and trained == "finished":
             set_matmul("highest")  # every arm is judged in the same arithmetic
             with clock("eval"):
@@ -151,7 +153,7 @@ def _run(run_dir: Path, rank: int) -> int:
     finally:
         if record is not None:
             with clock("log"):
-                record.write("end", status=status, reason=reason, clock=clock.totals())
+                record.write("end", status=status, reason=reason, clock=clock.totals(), **stand)
                 for listener in record.listeners:
                     getattr(listener, "close", lambda: None)()
     say(f"{status}{': ' + reason if reason else ''}")
