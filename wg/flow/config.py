@@ -27,11 +27,13 @@ class FlowConfig:
     kernel_size: int = 3
     upsample_kernel: int = 1024
     upsample_stride: int = 256
+    # NVIDIA's glow_old.py: on odd flows the second half of the channels conditions the first.
+    swap_odd_halves: bool = False
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if value < 1:
+            if not isinstance(value, bool) and value < 1:
                 raise UserError(f"model.{f.name}={value} must be at least 1.")
         if self.n_group % 2 or self.n_early_size % 2:
             raise UserError(
@@ -62,6 +64,10 @@ class FlowConfig:
         """Channels that flow ``k`` works on."""
         return self.n_group - self.n_early_size * (k // self.n_early_every)
 
+    def swaps(self, k: int) -> bool:
+        """Whether flow ``k`` transforms the first half of its channels instead of the second."""
+        return self.swap_odd_halves and k % 2 == 1
+
     def stages(self) -> list[list[int]]:
         """Flow indices between early outputs: one list a stage, equal channels within it."""
         return [
@@ -69,7 +75,7 @@ class FlowConfig:
             for s in range(0, self.n_flows, self.n_early_every)
         ]
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod

@@ -96,12 +96,21 @@ class WaveGlow(nn.Module):
                 continue
             with torch.autocast(audio.device.type, enabled=False):
                 x, log_det = self.convinv[k](x)
-            a0, a1 = x.chunk(2, dim=1)
+            a0, a1 = self._split(k, x)
             b, log_s = at_least_fp32(self._coupling(k, a0, grouped, shared)).chunk(2, dim=1)
-            x = torch.cat([a0, torch.exp(log_s) * a1 + b], dim=1)
+            x = self._join(k, a0, torch.exp(log_s) * a1 + b)
             log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
             log_det_W = log_det_W + log_det
         return FlowOutput(torch.cat([*early, x], dim=1), log_s_sum, log_det_W)
+
+    def _split(self, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(the half that conditions, the half that is transformed) of flow k's channels."""
+        first, second = x.chunk(2, dim=1)
+        return (second, first) if self.config.swaps(k) else (first, second)
+
+    def _join(self, k: int, a0: Tensor, a1: Tensor) -> Tensor:
+        """The inverse of :meth:`_split`."""
+        return torch.cat([a1, a0] if self.config.swaps(k) else [a0, a1], dim=1)
 
     def _coupling(
         self, k: int, a0: Tensor, grouped: Tensor | None, shared: Sequence[Tensor | None] | None
@@ -156,9 +165,9 @@ class WaveGlow(nn.Module):
         x, z = z[:, -n_left:], z[:, :-n_left]
         for k in reversed(range(c.n_flows)):
             if self.active[k]:
-                a0, a1 = x.chunk(2, dim=1)
+                a0, a1 = self._split(k, x)
                 b, log_s = self._coupling(k, a0, grouped, shared).to(x.dtype).chunk(2, dim=1)
-                x = torch.cat([a0, (a1 - b) * torch.exp(-log_s)], dim=1)
+                x = self._join(k, a0, (a1 - b) * torch.exp(-log_s))
                 # Any module with inverse() will do: an export puts constants here.
                 x = self.convinv[k].inverse(x)  # type: ignore[operator]
             if c.has_early_output(k):
