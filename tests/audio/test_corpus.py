@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import yaml
 
 from wg.audio.cache import FileHashes
 from wg.audio.corpus import DataConfig, check_segments, load_corpus
+from wg.audio.split import RULE_ID, hold_out, leaks
 from wg.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -30,14 +32,16 @@ def config(folder: Path | None, kind: str = "folder", **more: Any) -> DataConfig
     return DataConfig.from_dict({**values, "sampling_rate": 16000, "held_out": 2} | more)
 
 
-@pytest.mark.parametrize("name", ["demo", "ljspeech", "folder"])
-def test_packaged_configs(name: str) -> None:
+@pytest.mark.parametrize("name", ["demo", "ljspeech", "folder", "asterisk"])
+def test_packaged_configs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing has been fetched here
     values = yaml.safe_load((ROOT / "conf" / "data" / f"{name}.yaml").read_text())
     cfg = DataConfig.from_dict(values)
-    assert (cfg.name, cfg.kind) == (name, name)
+    assert (cfg.name, cfg.kind) == (name, "folder" if name == "asterisk" else name)
     assert cfg.mel.sampling_rate == cfg.sampling_rate
     if name != "demo":
-        with pytest.raises(UserError, match=r"data\.path="):
+        fetched = {"ljspeech": "wg data fetch ljspeech", "asterisk": "wg data fetch asterisk-en"}
+        with pytest.raises(UserError, match=fetched.get(name, r"data\.path=")):
             load_corpus(cfg)
 
 
@@ -48,6 +52,10 @@ def test_packaged_configs(name: str) -> None:
         ({"mel": {"n_mel": 80}}, r"no setting 'data\.mel\.n_mel'; did you mean 'n_mels'"),
         ({"kind": "foldr"}, "did you mean 'folder'"),
         ({"short_clips": "pads"}, "did you mean 'pad'"),
+        ({"mel_device": "gpu"}, "mel_device='gpu'"),
+        ({"silence_db": 3}, r"data\.silence_db=3 .*such as -60"),
+        ({"silence_db": float("nan")}, r"data\.silence_db=nan"),
+        ({"silence_db": "-60 dB"}, r"data\.silence_db='-60 dB'"),
         ({"sampling_rate": "16000"}, "whole number"),
         ({"sampling_rate": True}, "whole number"),
         ({"resample": 1}, "true or false"),
@@ -105,6 +113,25 @@ def test_twins_are_never_held_out(recordings: Make) -> None:
         load_corpus(config(folder, held_out=3))
 
 
+def test_the_split_is_pinned() -> None:
+    """Another order would make runs of one corpus incomparable: raise RULE_ID with it."""
+    files = {f"LJ001-{k:04d}": str(k) for k in range(1, 33)}
+    chosen = hold_out(files, 4, "here")
+    assert chosen == sorted(files, key=lambda i: hashlib.sha256(i.encode()).hexdigest())[:-5:-1]
+    assert chosen == ["LJ001-0025", "LJ001-0016", "LJ001-0010", "LJ001-0004"]
+    assert hold_out(dict(reversed(files.items())), 0.125, "here") == chosen
+    assert RULE_ID.endswith("/1")
+
+
+def test_leaks_are_paired() -> None:
+    contents = [("a", "1"), ("b", "1"), ("c", "2"), ("d", "2"), ("e", "3"), ("f", "1")]
+    assert leaks(contents, {"a"}) == [("a", "b")]
+    assert leaks(contents, {"a", "f"}) == [("a", "b"), ("f", "b")]
+    assert leaks(contents, {"c", "d"}) == [("d", "c")]
+    assert leaks(contents, {"e"}) == []
+    assert leaks(contents, set()) == []
+
+
 def test_changed_bytes_change_the_digest(recordings: Make) -> None:
     folder = recordings([4000] * 4)
     before = load_corpus(config(folder))
@@ -120,6 +147,18 @@ def test_hashes_are_remembered(recordings: Make, private_cache: Path) -> None:
     assert not FileHashes(private_cache).changed
     memory.write_text("[broken")
     assert load_corpus(config(folder)).digest == first.digest
+
+
+def test_hashes_survive_an_interruption(recordings: Make, private_cache: Path) -> None:
+    folder = recordings([4000] * 4)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_corpus(config(folder), progress=interrupt)
+    assert len(FileHashes(private_cache).known) == 2
 
 
 def test_mistakes_in_a_folder(recordings: Make, tmp_path: Path) -> None:

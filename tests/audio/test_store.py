@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -15,9 +17,11 @@ import pytest
 import soundfile
 import torch
 
+from wg.audio import fill as fill_module
 from wg.audio import store as store_module
 from wg.audio.corpus import Corpus, DataConfig, load_corpus
 from wg.audio.mel import MelConfig, MelSpectrogram
+from wg.audio.split import order
 from wg.audio.store import Store, default_cache_dir
 from wg.errors import UserError
 
@@ -70,7 +74,7 @@ def test_many_small_batches_give_the_same(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Store.prepare(corpus, MEL)
-    monkeypatch.setattr(store_module, "BATCH_SAMPLES", 1)
+    monkeypatch.setattr(fill_module, "BATCH_SAMPLES", 1)
     single = Store.prepare(corpus, MEL, tmp_path / "other")
     for i in range(len(whole)):
         torch.testing.assert_close(whole.mel(i), single.mel(i), atol=1e-5, rtol=1e-5)
@@ -82,7 +86,7 @@ def test_second_time_is_instant_and_other_mels_are_other_stores(
     first = Store.prepare(corpus, MEL)
     other = Store.prepare(corpus, MelConfig(sampling_rate=16000, n_mels=40))
     assert other.path != first.path
-    monkeypatch.setattr(store_module, "_build", None)
+    monkeypatch.setattr(store_module, "fill", None)
     assert Store.prepare(corpus, MEL).path == first.path
 
 
@@ -135,6 +139,98 @@ def test_several_processes_at_once(corpus: Corpus) -> None:
 def test_resampled(recordings: Make) -> None:
     store = Store.prepare(small_corpus(recordings([22050] * 4, rate=22050), resample=True), MEL)
     assert {store.n_samples(i) for i in range(4)} == {16000}
+
+
+def as_flac(wav: Path, held_out: bool) -> Path:
+    """The same samples in other bytes, under a name that the rule holds out, or does not."""
+    samples, rate = soundfile.read(wav, dtype="int16")
+    name = (max if held_out else min)((f"copy{k}.flac" for k in range(100)), key=order)
+    soundfile.write(wav.with_name(name), samples, rate, subtype="PCM_16")
+    return wav.with_name(name)
+
+
+def test_a_leak_in_other_bytes_is_refused(recordings: Make) -> None:
+    folder = recordings(LENGTHS)
+    before = Store.prepare(small_corpus(folder), MEL)
+    held = folder / before.ids[before.held_out[0]]
+    copy = as_flac(held, held_out=False)
+    corpus = small_corpus(folder)
+    split = {u.path: u.split for u in (*corpus.train, *corpus.held_out)}
+    assert (split[held], split[copy]) == ("held_out", "train")
+    with pytest.raises(UserError, match="hold the same audio and would be held out and") as e:
+        Store.prepare(corpus, MEL)
+    assert str(held) in str(e.value)
+    assert str(copy) in str(e.value)
+    assert not list((default_cache_dir() / "store").glob(".build-*"))
+    copy.unlink()
+    assert Store.prepare(small_corpus(folder), MEL).path == before.path
+
+
+def test_copies_that_are_both_held_out_are_refused(recordings: Make) -> None:
+    folder = recordings(LENGTHS)
+    held = small_corpus(folder).held_out[0].path
+    copy = as_flac(held, held_out=True)
+    corpus = small_corpus(folder)
+    assert {u.path for u in corpus.held_out} == {held, copy}
+    with pytest.raises(UserError, match="both held out"):
+        Store.prepare(corpus, MEL)
+
+
+def test_copies_among_the_training_files_are_no_leak(recordings: Make) -> None:
+    folder = recordings(LENGTHS)
+    corpus = small_corpus(folder)
+    as_flac(corpus.train[0].path, held_out=False)
+    again = small_corpus(folder)
+    assert {u.id for u in corpus.held_out} == {u.id for u in again.held_out}
+    assert len(Store.prepare(again, MEL)) == len(LENGTHS) + 1
+
+
+def test_mels_of_another_device_are_another_store(corpus: Corpus) -> None:
+    keys = {store_module._key(corpus, MEL, device) for device in ("cpu", "cuda")}
+    assert len(keys) == 2
+    # Caches of the CPU's mels stay valid: this is the key that they have always had.
+    parts = [1, corpus.digest, dataclasses.asdict(MEL)]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    assert Store.prepare(corpus, MEL).path.name == f"t-{digest[:16]}"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_mels_on_a_gpu_that_is_not_there(corpus: Corpus) -> None:
+    with pytest.raises(UserError, match=r"data\.mel_device=cuda, but .* no GPU"):
+        Store.prepare(corpus, MEL, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_mels_on_a_gpu_are_the_same_up_to_rounding(corpus: Corpus) -> None:
+    torch.set_float32_matmul_precision("high")  # a recipe's TF32 must not reach them
+    try:
+        gpu = Store.prepare(corpus, MEL, device="cuda")
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    cpu = Store.prepare(corpus, MEL)
+    assert gpu.path != cpu.path
+    for i in range(len(cpu)):
+        torch.testing.assert_close(gpu.mel(i), cpu.mel(i), atol=1e-4, rtol=1e-4)
+
+
+def test_a_recipes_matmul_does_not_reach_the_mels(corpus: Corpus) -> None:
+    seen = []
+
+    class Watched(MelSpectrogram):
+        def batch(self, clips: list[torch.Tensor]) -> list[torch.Tensor]:
+            seen.append(torch.get_float32_matmul_precision())
+            return super().batch(clips)
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fill_module, "MelSpectrogram", Watched)
+            Store.prepare(corpus, MEL)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {"highest"}
 
 
 def test_old_litter_is_removed(corpus: Corpus) -> None:

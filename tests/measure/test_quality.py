@@ -11,7 +11,7 @@ import soundfile
 from wg.audio.corpus import DEMO
 from wg.audio.mel import MelConfig
 from wg.measure.metrics import METRICS
-from wg.measure.quality import COMPUTE, log_mel_l1, mr_stft, score
+from wg.measure.quality import COMPUTE, LSB, dc_offset, line_noise_db, log_mel_l1, mr_stft, score
 
 MEL = MelConfig(sampling_rate=16000)
 AUDIO = set(COMPUTE)
@@ -36,6 +36,7 @@ def test_identical(speech: np.ndarray) -> None:
     values = score(speech, speech, MEL)
     assert set(values) == AUDIO
     assert values["log_mel_l1"] == values["mr_stft"] == values["level_db"] == 0.0
+    assert values["line_noise_db"] == values["dc_offset"] == 0.0
     assert values["pesq_wb"] == pytest.approx(4.64, abs=0.005)
     assert values["estoi"] == pytest.approx(1.0, abs=1e-6)
 
@@ -57,7 +58,7 @@ def test_gain_is_known_exactly_above_the_floor() -> None:
 def test_more_noise_is_worse(speech: np.ndarray) -> None:
     noise = np.random.default_rng(0).normal(size=speech.shape)
     a, b = (score(speech, speech + s * noise, MEL) for s in (0.003, 0.03))
-    for name in AUDIO:
+    for name in AUDIO - {"line_noise_db"}:  # noise has no lines
         if METRICS[name].direction == "lower":
             assert a[name] < b[name]
         elif METRICS[name].direction == "higher":
@@ -85,7 +86,8 @@ def test_garbage_never_raises(speech: np.ndarray, kind: str) -> None:
         assert all(math.isnan(v) for v in values.values())
     else:
         assert math.isfinite(values["log_mel_l1"])
-        assert math.isfinite(values["level_db"])
+        for name in ("level_db", "line_noise_db", "dc_offset"):
+            assert math.isfinite(values[name])
     assert math.isnan(values["pesq_wb"]) == (kind in {"nan", "inf", "silence"})
 
 
@@ -93,7 +95,7 @@ def test_garbage_never_raises(speech: np.ndarray, kind: str) -> None:
 def test_too_short_is_nan_where_there_is_no_answer(speech: np.ndarray, n_samples: int) -> None:
     clip = speech[8000 : 8000 + n_samples]
     values = score(clip, clip, MEL)
-    assert values["log_mel_l1"] == 0.0
+    assert values["log_mel_l1"] == values["line_noise_db"] == values["dc_offset"] == 0.0
     assert math.isnan(values["pesq_wb"])
     assert math.isnan(values["estoi"])
 
@@ -113,3 +115,47 @@ def test_other_rates_and_the_global_random_state(speech: np.ndarray) -> None:
     values = score(speech, speech, MelConfig())
     assert np.random.random() == expected
     assert values["pesq_wb"] == pytest.approx(4.64, abs=0.005)
+
+
+def tone(audio: np.ndarray, below_db: float, k: float) -> np.ndarray:
+    """A tone at k Fs / 8, ``below_db`` under the signal's level."""
+    level = np.sqrt(np.mean(audio**2)) * 10 ** (-below_db / 20)
+    return level * math.sqrt(2) * np.cos(2 * np.pi * k / 8 * np.arange(audio.size) + 0.3)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_line_noise_in_noise_is_known(k: int) -> None:
+    """White noise has its variance in every bin, a tone of power P the mean P N / 6 in three."""
+    noise = (0.05 * np.random.default_rng(0).normal(size=64000)).astype(np.float32)
+    strong, double = (line_noise_db(noise, noise + tone(noise, dB, k)) for dB in (0.0, -6.0206))
+    # In dB a bin of noise averages 2.5 dB below its mean power, the mean of three some 1.3 dB.
+    assert strong == pytest.approx(10 * math.log10(2048 / 6) + 2.5 - 1.3, abs=1.0)
+    assert double - strong == pytest.approx(6.02, abs=0.05)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_line_noise_is_seen_in_speech(speech: np.ndarray, k: int) -> None:
+    clean = score(speech, speech + 1e-4 * np.random.default_rng(0).normal(size=speech.size), MEL)
+    assert clean["line_noise_db"] < 1.5
+    seen = [score(speech, speech + tone(speech, dB, k), MEL)["line_noise_db"] for dB in (40, 30)]
+    assert seen[0] > 8
+    assert seen[1] > seen[0] + 6
+
+
+def test_only_lines_are_line_noise(speech: np.ndarray) -> None:
+    elsewhere = score(speech, speech + tone(speech, 30, 1.3), MEL)
+    louder = score(speech, 0.3 * speech, MEL)
+    silent = score(speech, 0 * speech, MEL)
+    assert elsewhere["line_noise_db"] < 1
+    assert louder["line_noise_db"] < 1
+    assert silent["line_noise_db"] == 0.0
+    # What the recording has itself is not held against the model.
+    humming = speech + tone(speech, 30, 1)
+    assert line_noise_db(humming, speech) == line_noise_db(humming, humming) == 0.0
+
+
+def test_dc_offset_is_known(speech: np.ndarray) -> None:
+    assert dc_offset(speech, speech + 3 * LSB) == pytest.approx(3.0, abs=0.01)
+    assert score(speech, speech - 50 * LSB, MEL)["dc_offset"] == pytest.approx(-50, abs=0.01)
+    silence = np.zeros_like(speech)
+    assert score(silence, silence, MEL)["dc_offset"] == 0.0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from torch.utils.data import DataLoader
 
 from wg.errors import UserError
 from wg.train.build import build
-from wg.train.data import MEL_FLOOR, SegmentStream
+from wg.train.data import MEL_FLOOR, SegmentData, SegmentStream, level_dbfs
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -77,6 +80,127 @@ def test_short_clips_are_refused_skipped_or_padded(tiny_config: Config) -> None:
     assert not audio[0, 24000:].any()
     assert mel.shape == (1, 16, 126)
     assert torch.all(mel[0, :, 100:] == torch.tensor(MEL_FLOOR))
+
+
+def test_crops_are_the_ones_that_the_seed_draws(tiny_config: Config) -> None:
+    """Written out once more: a change here would unpair new runs from old ones."""
+    s = stream(tiny_config(seed=3))
+    starts = np.array([s.store.n_samples(i) for i in s.store.train]) // s.hop - 4096 // s.hop + 1
+    ends = np.cumsum(starts)
+    picks = np.random.default_rng([3, 5]).integers(ends[-1], size=2)
+    _, audio = s.batch(5, 4096, 2)
+    for pick, crop in zip(picks, audio, strict=True):
+        j = int(np.searchsorted(ends, pick, side="right"))
+        first = int(pick - (ends[j] - starts[j])) * s.hop
+        assert torch.equal(crop, s.store.audio(s.store.train[j], first, first + 4096))
+
+
+@pytest.fixture
+def half_silent(tmp_path: Path) -> Path:
+    """Six clips at 16 kHz: a second of noise at -26 dBFS, then 2 s of nothing."""
+    folder = tmp_path / "half_silent"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        wave = np.concatenate([0.05 * rng.standard_normal(16000), np.zeros(32000)])
+        soundfile.write(folder / f"{i}.wav", wave, 16000, subtype="PCM_16")
+    return folder
+
+
+def batches(s: SegmentStream, n: int = 12, B: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [s.batch(step, 4096, B) for step in range(n)]
+
+
+def test_silent_crops_are_drawn_again_and_no_other(tiny_config: Config, half_silent: Path) -> None:
+    config = tiny_config(data={"path": str(half_silent)})
+    off, on = batches(stream(config)), batches(stream(config, silence_db=-60.0))
+    kept = changed = 0
+    for (mel_off, audio_off), (mel, audio) in zip(off, on, strict=True):
+        for i in range(2):
+            assert level_dbfs(audio[i]) >= -60
+            if level_dbfs(audio_off[i]) >= -60:
+                kept += 1
+                assert torch.equal(audio[i], audio_off[i])
+                assert torch.equal(mel[i], mel_off[i])
+            else:
+                changed += 1
+    assert kept >= 3
+    assert changed >= 3
+    again = batches(stream(config, silence_db=-60.0))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(on, again, strict=True))
+    # A threshold that everything passes changes nothing.
+    low, plain = (batches(stream(tiny_config(), silence_db=dB)) for dB in (-100.0, None))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(low, plain, strict=True))
+
+
+def test_silent_crops_after_all_tries_the_loudest(
+    tiny_config: Config, half_silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wg.train.data.TRIES", 3)
+    config = tiny_config(data={"path": str(half_silent)})
+    off, on = batches(stream(config)), batches(stream(config, silence_db=-10.0))
+    levels = [[level_dbfs(a) for _, audio in b for a in audio] for b in (off, on)]
+    assert all(b >= a for a, b in zip(*levels, strict=True))
+    silent = [row.count(float("-inf")) for row in levels]
+    assert silent[1] < silent[0] / 2
+
+
+def with_plan(s: SegmentStream, **slots: Any) -> SegmentStream:
+    for name, value in slots.items():
+        object.__setattr__(s.plan, name, value)
+    return s
+
+
+@pytest.mark.parametrize("dequantize", [0.0, 1.0])
+def test_redraws_and_noise_do_not_depend_on_ranks_and_workers(
+    tiny_config: Config, half_silent: Path, dequantize: float
+) -> None:
+    config = tiny_config(data={"path": str(half_silent)})
+    ddp = tiny_config(data={"path": str(half_silent)}, strategy={"ddp": {"ranks": 2}})
+    whole = with_plan(stream(config, silence_db=-60.0), dequantize=dequantize)
+    parts = [
+        with_plan(stream(ddp, rank=r, silence_db=-60.0), dequantize=dequantize) for r in (0, 1)
+    ]
+    for step in range(8):
+        expected = whole.batch(step, 4096, 2)
+        shares = [part.batch(step, 4096, 2) for part in parts]
+        for i in (0, 1):
+            assert torch.equal(torch.cat([share[i] for share in shares]), expected[i])
+    alone = [audio for _, audio in whole]
+    loaded = [audio for _, audio in DataLoader(whole, batch_size=None, num_workers=2)]
+    assert len(alone) == len(loaded)
+    assert all(torch.equal(a, b) for a, b in zip(alone, loaded, strict=True))
+
+
+def test_dequantisation_is_uniform_and_changes_no_crop(tiny_config: Config) -> None:
+    clean, noisy = (
+        batches(with_plan(stream(tiny_config(batch_size=8)), dequantize=d), 4, 8)
+        for d in (0.0, 1.0)
+    )
+    plain = batches(stream(tiny_config(batch_size=8)), 4, 8)
+    steps = []
+    for (mel, audio), (mel_noisy, audio_noisy), (_, audio_plain) in zip(
+        clean, noisy, plain, strict=True
+    ):
+        assert torch.equal(audio, audio_plain)
+        assert torch.equal(mel, mel_noisy)  # of the clean audio
+        steps.append((audio_noisy.double() - audio.double()) * 32768)
+    noise = torch.stack(steps).flatten()
+    assert noise.abs().max() <= 0.5 + 1e-2  # float32 rounds it to steps of 2^-28 or less
+    assert abs(float(noise.mean())) < 0.005
+    assert float(noise.var()) == pytest.approx(1 / 12, rel=0.02)
+    rows = torch.cat(steps)
+    assert not torch.equal(rows[0], rows[1])
+    half = batches(with_plan(stream(tiny_config(batch_size=8)), dequantize=0.5), 1, 8)[0][1]
+    assert torch.allclose((half - clean[0][1]) * 2, noisy[0][1] - clean[0][1], atol=1e-7)
+
+
+def test_a_silent_corpus_is_refused_at_the_start(tiny_config: Config, half_silent: Path) -> None:
+    job = build(Settings.from_config(tiny_config(data={"path": str(half_silent)})))
+    made = SegmentData(job.store, job.plan, 256, silence_db=-60.0)
+    assert made.silence_db == -60.0
+    with pytest.raises(UserError, match=r"all training audio is below data.silence_db=-20"):
+        SegmentData(job.store, job.plan, 256, silence_db=-20.0)
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tiny_config: Config) -> None:

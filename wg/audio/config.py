@@ -12,6 +12,7 @@ from wg.fields import fill, fit
 
 Kind = Literal["demo", "ljspeech", "folder"]
 ShortClips = Literal["error", "skip", "pad"]
+MelDevice = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class DataConfig:
     ``held_out`` is a number of utterances (int >= 1) or a share of them (float in (0, 1)).
     The demo's split is fixed by its manifest; there a smaller number scores fewer clips.
     ``short_clips`` says what becomes of training clips shorter than a segment.
+    ``silence_db``: training segments whose RMS level is below it (dBFS; 0 is a full-scale square
+    wave) are drawn again; None draws all alike.
+    ``mel_device`` computes the mels, once; the GPU's differ from the CPU's by rounding, so they
+    are cached apart.
 
     Errors: UserError when a value is impossible.
     """
@@ -32,11 +37,14 @@ class DataConfig:
     held_out: int | float
     resample: bool = False
     short_clips: ShortClips = "error"
+    silence_db: float | None = None
+    mel_device: MelDevice = "cpu"
     mel: MelConfig = field(default_factory=MelConfig)
 
     def __post_init__(self) -> None:
         _choice("data.kind", self.kind, get_args(Kind))
         _choice("data.short_clips", self.short_clips, get_args(ShortClips))
+        _choice("data.mel_device", self.mel_device, get_args(MelDevice))
         if self.mel.sampling_rate != self.sampling_rate:
             raise UserError(
                 f"data.mel.sampling_rate={self.mel.sampling_rate} differs from "
@@ -48,6 +56,11 @@ class DataConfig:
             raise UserError(
                 f"data.held_out={self.held_out} must be a number of utterances (1 or more) "
                 "or a share of them between 0 and 1"
+            )
+        if self.silence_db is not None and not -200 <= self.silence_db < 0:
+            raise UserError(
+                f"data.silence_db={self.silence_db:g} must be a level below full scale, from -200 "
+                "to below 0 dBFS, such as -60, or null to draw silence as well"
             )
         if self.kind == "demo" and self.path is not None:
             raise UserError(

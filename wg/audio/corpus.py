@@ -13,9 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from wg.audio.bar import LateBar
 from wg.audio.cache import FileHashes, default_cache_dir
 from wg.audio.config import DataConfig, ShortClips
+from wg.audio.fetch.sources import SOURCES
 from wg.audio.io import audio_info, check_rate, resampled_length
+from wg.audio.layout import SUFFIXES, folder_layout, ljspeech_layout, missing_part
+from wg.audio.split import held_out_count, hold_out, order
 from wg.errors import UserError
 from wg.files import sha256_file
 
@@ -23,7 +27,6 @@ __all__ = ["Corpus", "DataConfig", "Utterance", "check_segments", "load_corpus"]
 
 Split = Literal["train", "held_out"]
 DEMO = Path(__file__).parent / "demo"
-SUFFIXES = {".wav", ".flac", ".ogg"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Corpus:
     """Utterances in two splits. ``sampling_rate`` in Hz.
 
     ``train`` is sorted by id. ``held_out`` is in an order by hash of the id, so its first k
-    are a fixed, unsystematic choice, and a smaller ``data.held_out`` is a prefix of a larger.
+    are a fixed, unsystematic choice, and a smaller ``data.held_out`` is a prefix of a larger
+    (the rule is ``wg.audio.split.RULE``).
     """
 
     name: str
@@ -75,16 +79,20 @@ def load_corpus(cfg: DataConfig, progress: Callable[[int, int], None] | None = N
     hashes = FileHashes(default_cache_dir())
     rates: Counter[int] = Counter()
     found = []
-    for done, (ident, path) in enumerate(files.items(), start=1):
-        frames, rate = audio_info(path)
-        rates[rate] += 1
-        if len(rates) == 1:  # several rates are told all together, below
-            check_rate(path, rate, cfg.sampling_rate, cfg.resample)
-        n_samples = resampled_length(frames, rate, cfg.sampling_rate)
-        found.append(Utterance(ident, path, "train", n_samples, hashes.sha256(path)))
-        if progress is not None:
-            progress(done, len(files))
-    hashes.save()
+    try:
+        with LateBar(len(files), "hashing files") as bar:
+            for done, (ident, path) in enumerate(files.items(), start=1):
+                frames, rate = audio_info(path)
+                rates[rate] += 1
+                if len(rates) == 1:  # several rates are told all together, below
+                    check_rate(path, rate, cfg.sampling_rate, cfg.resample)
+                n_samples = resampled_length(frames, rate, cfg.sampling_rate)
+                found.append(Utterance(ident, path, "train", n_samples, hashes.sha256(path)))
+                bar.advance()
+                if progress is not None:
+                    progress(done, len(files))
+    finally:
+        hashes.save()  # also when interrupted: the next time goes on from here
     if len(rates) > 1 and not cfg.resample:
         counts = ", ".join(f"{rate} Hz ({n} files)" for rate, n in sorted(rates.items()))
         raise UserError(
@@ -124,30 +132,12 @@ def check_segments(corpus: Corpus, segment_length: int, short_clips: ShortClips)
     return replace(corpus, train=kept)
 
 
-def _order(ident: str) -> str:
-    return hashlib.sha256(ident.encode()).hexdigest()
-
-
 def _split(cfg: DataConfig, found: list[Utterance]) -> Corpus:
-    """Hold out the last ids in the order of their SHA-256, never a clip that has a twin."""
-    total = len(found)
-    share = isinstance(cfg.held_out, float)
-    wanted = max(1, round(cfg.held_out * total)) if share else int(cfg.held_out)
-    twins = Counter(u.sha256 for u in found)
-    # Identical bytes in both splits would be a leak, and twice in one a double count.
-    single = [u for u in found if twins[u.sha256] == 1]
-    if wanted >= total or wanted > len(single):
-        twinned = total - len(single)
-        raise UserError(
-            f"data.held_out={cfg.held_out} needs {wanted} utterances beside those to train on, "
-            f"but {cfg.path} has {total}"
-            + (f" ({twinned} of them with identical copies)" if twinned else "")
-            + ": lower data.held_out or add audio"
-        )
-    last = sorted(single, key=lambda u: _order(u.id), reverse=True)[:wanted]
-    held_out = tuple(replace(u, split="held_out") for u in last)
-    gone = {u.id for u in held_out}
-    train = tuple(sorted((u for u in found if u.id not in gone), key=lambda u: u.id))
+    chosen = hold_out({u.id: u.sha256 for u in found}, cfg.held_out, str(cfg.path))
+    by_id = {u.id: u for u in found}
+    held_out = tuple(replace(by_id[ident], split="held_out") for ident in chosen)
+    rest = by_id.keys() - set(chosen)
+    train = tuple(by_id[ident] for ident in sorted(rest))
     return Corpus(cfg.name, cfg.sampling_rate, cfg.resample, train, held_out)
 
 
@@ -165,9 +155,8 @@ def _load_demo(cfg: DataConfig) -> Corpus:
         utterances.append(Utterance(row["id"], path, row["split"], n_samples, row["sha256"]))
     train = tuple(u for u in utterances if u.split == "train")
     held_out = [u for u in utterances if u.split == "held_out"]
-    held_out.sort(key=lambda u: _order(u.id), reverse=True)
-    share = isinstance(cfg.held_out, float)
-    wanted = max(1, round(cfg.held_out * len(held_out))) if share else int(cfg.held_out)
+    held_out.sort(key=lambda u: order(u.id), reverse=True)
+    wanted = held_out_count(cfg.held_out, len(held_out))
     if wanted > len(held_out):
         raise UserError(
             f"data.held_out={cfg.held_out} is more than the demo corpus holds out: "
@@ -181,48 +170,38 @@ def _root(cfg: DataConfig, example: str) -> Path:
         raise UserError(f"data={cfg.kind} needs a folder: set data.path={example}")
     root = Path(cfg.path).expanduser().resolve()
     if not root.is_dir():
-        raise UserError(f"data.path={cfg.path} is not a folder: set data.path={example}")
+        source = next((s for s in SOURCES if cfg.path == f"data/{SOURCES[s].folder}"), None)
+        fetch = f"fetch it with `wg data fetch {source}`, or " if source else ""
+        raise UserError(f"data.path={cfg.path} is not a folder: {fetch}set data.path={example}")
     return root
 
 
 def _ljspeech_files(cfg: DataConfig) -> dict[str, Path]:
-    """LJSpeech-1.1's layout: metadata.csv (id|text|normalised text) and wavs/ID.wav.
-
-    Every file of wavs/ is an utterance, also one that metadata.csv leaves out; every id of
-    metadata.csv must have its file.
-    """
+    """Id -> file; every id of metadata.csv must have its file."""
     root = _root(cfg, "/path/to/LJSpeech-1.1")
-    for part in ("metadata.csv", "wavs"):
-        if not (root / part).exists():
-            raise UserError(
-                f"data.path={cfg.path} has no {part} as LJSpeech-1.1 has: set data.path= to the "
-                "folder that holds metadata.csv and wavs/, or use data=folder"
-            )
-    files = {path.stem: path for path in sorted((root / "wavs").glob("[!.]*.wav"))}
-    lines = (root / "metadata.csv").read_text(encoding="utf-8", errors="replace").splitlines()
-    absent = [i for line in lines if (i := line.split("|")[0].strip()) and i not in files]
-    if absent:
+    part = missing_part(root)
+    if part:
         raise UserError(
-            f"{len(absent)} of the {len(lines)} utterances in metadata.csv have no file in "
-            f"{root / 'wavs'}, the first is {absent[0]}.wav: extract the archive again"
+            f"data.path={cfg.path} has no {part} as LJSpeech-1.1 has: set data.path= to the "
+            "folder that holds metadata.csv and wavs/, or use data=folder"
         )
-    if not files:
+    layout = ljspeech_layout(root)
+    if layout.absent:
+        raise UserError(
+            f"{len(layout.absent)} of the {len(layout.listed)} utterances in metadata.csv have "
+            f"no file in {root / 'wavs'}, the first is {layout.absent[0]}.wav: extract the "
+            "archive again"
+        )
+    if not layout.files:
         raise UserError(f"no .wav files in {root / 'wavs'}: extract the archive again")
-    return files
+    return layout.files
 
 
 def _folder_files(cfg: DataConfig) -> dict[str, Path]:
-    """Audio files of a folder, recursively, by their path in it; hidden files are ignored."""
-    root = _root(cfg, "/path/to/recordings")
-    files = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            files[relative.as_posix()] = path
-    if not files:
+    layout = folder_layout(_root(cfg, "/path/to/recordings"))
+    if not layout.files:
         raise UserError(
             f"data.path={cfg.path} holds no {', '.join(sorted(SUFFIXES))} files: "
             "set data.path= to a folder of recordings"
         )
-    return files
+    return layout.files

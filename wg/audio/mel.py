@@ -92,7 +92,7 @@ class MelSpectrogram(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio (B, T) -> mel (B, n_mels, 1 + T // hop_length)."""
-        return self._from_padded(self._pad(audio), self.config.n_frames(audio.shape[-1]))
+        return self.of_padded(self._pad(audio), self.config.n_frames(audio.shape[-1]))
 
     def batch(self, clips: list[Tensor]) -> list[Tensor]:
         """Clips of unequal lengths, each (T_i,) -> mels, each (n_mels, 1 + T_i // hop_length).
@@ -103,7 +103,7 @@ class MelSpectrogram(nn.Module):
         # Zeros after a padded clip only reach frames beyond its own, which are cut off.
         stacked = nn.utils.rnn.pad_sequence(padded, batch_first=True)
         n_frames = [self.config.n_frames(clip.shape[-1]) for clip in clips]
-        mels = self._from_padded(stacked, max(n_frames))
+        mels = self.of_padded(stacked, max(n_frames))
         return [mel[:, :n] for mel, n in zip(mels, n_frames, strict=True)]
 
     def _pad(self, audio: Tensor) -> Tensor:
@@ -113,7 +113,9 @@ class MelSpectrogram(nn.Module):
             audio = F.pad(audio, (0, half + 1 - audio.shape[-1]))
         return F.pad(audio[:, None], (half, half), mode="reflect")[:, 0]
 
-    def _from_padded(self, padded: Tensor, n_frames: int) -> Tensor:
+    def of_padded(self, padded: Tensor, n_frames: int) -> Tensor:
+        """The first ``n_frames`` of audio (B, T) that has n_fft / 2 samples of its own or of
+        padding before the centre of its first frame."""
         config = self.config
         # Under autocast the filters would be applied in 16 bits.
         with torch.autocast(padded.device.type, enabled=False):

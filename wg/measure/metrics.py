@@ -75,6 +75,20 @@ _ROWS = (
         "RMS level relative to the reference",
         "20 log10 of the ratio of RMS values",
     ),
+    MetricInfo(
+        "line_noise_db",
+        "dB",
+        "lower",
+        "steady tones at Fs/8, 2Fs/8, 3Fs/8 above their neighbourhood, beyond the reference's",
+        "power spectra of 2,048-sample Hann windows, mean over frames in dB (wg.measure.quality)",
+    ),
+    MetricInfo(
+        "dc_offset",
+        "LSB",
+        "zero",
+        "mean of the signal relative to the reference, in steps of 16 bits",
+        "difference of the means, times 32768",
+    ),
 )
 METRICS: dict[str, MetricInfo] = {row.name: row for row in _ROWS}
 

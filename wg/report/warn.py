@@ -33,6 +33,8 @@ def _left_out(sweep: Sweep) -> Iterator[str]:
     for run in sweep.runs:
         if run.diverged:
             yield f"Run {run.id} {run.reason}; it counts as a miss and has no final quality."
+        elif run.nonfinite:
+            yield f"Run {run.id} left out {run.nonfinite} steps that were not finite."
 
 
 def _seeds(sweep: Sweep) -> Iterator[str]:
@@ -139,8 +141,10 @@ def _arms(sweep: Sweep) -> Iterator[str]:
 
 
 def _scores(sweep: Sweep) -> Iterator[str]:
+    # A metric that no run knows is younger than the runs.
+    known = {m for run in sweep.runs if run.final for m in run.final}
     for run in sweep.runs:
-        missing = [m for m in METRICS if run.final and run.final.get(m) is None]
+        missing = [m for m in METRICS if m in known and run.final and run.final.get(m) is None]
         if missing:
             yield f"Run {run.id} has no final {_join(missing)}: an utterance could not be scored."
     found = [v for r in sweep.runs if r.final and (v := r.final.get("pesq_wb")) is not None]

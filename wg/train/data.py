@@ -12,12 +12,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from wg.audio.io import FULL_SCALE
 from wg.audio.store import Store
+from wg.errors import UserError
 from wg.plan import Plan
 from wg.train.settings import step_shape
 
 # What log(max(x, 1e-5)) gives for silence: the mel of zero padding.
 MEL_FLOOR = math.log(1e-5)
+TRIES = 20  # crops drawn in place of a silent one; then the loudest of them is taken
+# Streams of random numbers beside that of the crops, so that neither changes another. Never 0:
+# numpy takes [seed, step] and [seed, step, 0, 0] for the same seed.
+REDRAW, NOISE = 1, 2
+
+
+def level_dbfs(audio: Tensor) -> float:
+    """RMS level of audio (T,) in dBFS: 0 is a full-scale square wave, -inf digital silence."""
+    power = float(audio.square().mean())
+    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 class SegmentStream(IterableDataset):
@@ -26,6 +38,10 @@ class SegmentStream(IterableDataset):
     Batch k of a seed is always the same, whatever came before it, on however many ranks: that
     makes resuming exact and arms with the same seed paired. Segments start on a mel frame, all
     starts of all utterances being equally likely; a rank takes its share of each batch.
+
+    With ``silence_db`` (dBFS) a segment whose RMS level, as it is trained on, is lower is drawn
+    again. With ``plan.dequantize`` = d, uniform noise of d steps of 16 bits in all, from -d/2 to
+    d/2, is added to the audio; the mel stays that of the recording.
     """
 
     def __init__(
@@ -36,8 +52,10 @@ class SegmentStream(IterableDataset):
         rank: int = 0,
         step: int = 0,
         samples_seen: int = 0,
+        silence_db: float | None = None,
     ) -> None:
         self.store, self.plan, self.hop = store, plan, hop_length
+        self.silence_db = silence_db
         self.rank, self.step, self.samples_seen = rank, step, samples_seen
         self.total = round(plan.base.audio_seconds * plan.base.sampling_rate)
         self.lengths = np.array([store.n_samples(i) for i in store.train])
@@ -60,13 +78,59 @@ class SegmentStream(IterableDataset):
         ends = np.cumsum(starts)
         picks = rng.integers(ends[-1], size=B)
         share = B // self.plan.ranks.n
-        pairs = []
-        for pick in picks[self.rank * share : (self.rank + 1) * share]:
+        mine = range(self.rank * share, (self.rank + 1) * share)
+        pairs = [self._crop(int(picks[p]), step, p, starts, ends, T) for p in mine]
+        mels, audios = zip(*pairs, strict=True)
+        audio = torch.stack(audios)
+        d = self.plan.dequantize
+        if d:
+            audio = audio + torch.stack([self._noise(d, step, p, T) for p in mine])
+        return torch.stack(mels), audio
+
+    def _crop(
+        self, pick: int, step: int, position: int, starts: np.ndarray, ends: np.ndarray, T: int
+    ) -> tuple[Tensor, Tensor]:
+        """Start number ``pick`` of all utterances' starts, or another when that one is silent."""
+
+        def at(pick: int) -> tuple[Tensor, Tensor]:
             j = int(np.searchsorted(ends, pick, side="right"))
             frame = int(pick - (ends[j] - starts[j]))
-            pairs.append(self._segment(self.store.train[j], frame, T))
-        mels, audios = zip(*pairs, strict=True)
-        return torch.stack(mels), torch.stack(audios)
+            return self._segment(self.store.train[j], frame, T)
+
+        pair = at(pick)
+        if self.silence_db is None or level_dbfs(pair[1]) >= self.silence_db:
+            return pair
+        # Of this position in this batch, whichever rank or worker makes it.
+        rng = np.random.default_rng([self.plan.base.seed, step, REDRAW, position])
+        tried = [pair]
+        for other in rng.integers(ends[-1], size=TRIES):
+            tried.append(at(int(other)))
+            if level_dbfs(tried[-1][1]) >= self.silence_db:
+                return tried[-1]
+        return max(tried, key=lambda pair: level_dbfs(pair[1]))
+
+    def _noise(self, d: float, step: int, position: int, T: int) -> Tensor:
+        rng = np.random.default_rng([self.plan.base.seed, step, NOISE, position])
+        uniform = rng.random(T, dtype=np.float32) - np.float32(0.5)
+        return torch.from_numpy(uniform) * (d / FULL_SCALE)
+
+    def check_not_silent(self) -> None:
+        """Errors: UserError when no training utterance holds a segment above ``silence_db``."""
+        if self.silence_db is None:
+            return
+        loudest = -math.inf
+        T, _ = step_shape(self.plan, 0.0)
+        for i in self.store.train:
+            n = self.store.n_samples(i)
+            # Half overlapping segments: enough to know silence, and over after a few of speech.
+            for frame in range(0, max((n - T) // self.hop, 0) + 1, max(T // self.hop // 2, 1)):
+                loudest = max(loudest, level_dbfs(self._segment(i, frame, T)[1]))
+                if loudest >= self.silence_db:
+                    return
+        raise UserError(
+            f"all training audio is below data.silence_db={self.silence_db:g} dBFS, the loudest "
+            f"segment has {loudest:.1f}: lower data.silence_db or set it to null"
+        )
 
     def _segment(self, i: int, frame: int, T: int) -> tuple[Tensor, Tensor]:
         start, F = frame * self.hop, T // self.hop + 1
@@ -83,17 +147,34 @@ class SegmentData(L.LightningDataModule):
     """The training stream with its position, which checkpoints carry."""
 
     def __init__(
-        self, store: Store, plan: Plan, hop_length: int, workers: int = 0, pin_memory: bool = False
+        self,
+        store: Store,
+        plan: Plan,
+        hop_length: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+        silence_db: float | None = None,
     ) -> None:
+        """Errors: UserError when all training audio is below ``silence_db``."""
         super().__init__()
         self.store, self.plan, self.hop, self.workers = store, plan, hop_length, workers
+        self.silence_db = silence_db
         self.pin_memory = pin_memory
         self.step = 0
         self.samples_seen = 0
+        SegmentStream(store, plan, hop_length, silence_db=silence_db).check_not_silent()
 
     def train_dataloader(self) -> DataLoader:
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        stream = SegmentStream(self.store, self.plan, self.hop, rank, self.step, self.samples_seen)
+        stream = SegmentStream(
+            self.store,
+            self.plan,
+            self.hop,
+            rank,
+            self.step,
+            self.samples_seen,
+            self.silence_db,
+        )
         return DataLoader(
             stream,
             batch_size=None,

@@ -12,17 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from wg.audio.fetch.asterisk import RATE, check_ffmpeg, decode_g722
 from wg.errors import EXIT_USER_ERROR, UserError
 
 HERE = Path(__file__).parent
-RATE = 16000  # Hz; what G.722 carries
 SHORTEST, LONGEST = 1.5, 12.0  # seconds, any clip
 HELD_OUT_SHORTEST, HELD_OUT_LONGEST = 2.5, 8.0  # seconds, a held-out clip
 HELD_OUT_SECONDS, TRAIN_SECONDS = 60, 300
@@ -34,10 +33,7 @@ NOT_SPEECH = {"tt-monkeys"}
 
 def decode(path: Path) -> np.ndarray:
     """A G.722 prompt -> int16 (T,) at 16 kHz."""
-    command = ["ffmpeg", "-v", "error", "-f", "g722", "-i", str(path)]
-    command += ["-ar", str(RATE), "-ac", "1", "-f", "s16le", "-"]
-    raw = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    return np.frombuffer(raw, dtype="<i2")
+    return decode_g722(path.read_bytes(), str(path))
 
 
 def usable(samples: np.ndarray) -> bool:
@@ -94,8 +90,7 @@ def choose(prompts: dict[str, np.ndarray]) -> dict[str, str]:
 
 def make(sounds: Path, out: Path = HERE) -> None:
     """Write ``out/flac/SPLIT/*.flac`` and ``out/manifest.json``."""
-    if shutil.which("ffmpeg") is None:
-        raise UserError("ffmpeg is not installed: install it to decode G.722")
+    check_ffmpeg()
     prompts = read_prompts(sounds)
     flac = out / "flac"
     shutil.rmtree(flac, ignore_errors=True)

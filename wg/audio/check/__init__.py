@@ -1,0 +1,1 @@
+"""Looking a corpus over before training on it: ``wg data check``."""

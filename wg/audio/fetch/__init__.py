@@ -1,0 +1,1 @@
+"""Fetching public corpora: resumable, checked, whole or absent."""
