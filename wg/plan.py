@@ -84,6 +84,7 @@ class Plan:
     base: Base
     segment_length: Schedule | None = _slot("samples in a training segment", default=None)
     batch_size: Schedule | None = _slot("segments in a step, all ranks together", default=None)
+    dequantize: float = _slot("noise added to training audio, in steps of 16 bits", default=0.0)
     donor: Donor | None = _slot("weights to start from", default=None)
     init: Callable[[WaveGlow, Store], None] | None = _slot(
         "data-dependent initialisation, once before the first step", default=None

@@ -11,6 +11,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "clip": {"max_norm": 0.5},
     "curriculum": {"segment_lengths": [2048, 4096]},
     "ddp": {"ranks": 1},
+    "dequantize": {"lsb": 2.0},
     "ema": {"decay": 0.9},
     "fp16": {},
     "lr_schedule": {"warmup": 0.2},

@@ -71,7 +71,7 @@ def start_run(config: dict[str, Any], out: Path, name: str) -> Path:
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    from wg.flow.weights import read_weights
+    from wg.checkpoint.weights import read_weights
 
     return read_weights(run_dir / "final")[1]
 

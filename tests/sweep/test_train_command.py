@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from wg.checkpoint.weights import read_weights
 from wg.cli import main
-from wg.flow.weights import read_weights
 from wg.measure.clock import headline
 from wg.measure.record import (
     last_clock,

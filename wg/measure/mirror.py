@@ -167,6 +167,7 @@ _TRAIN = (
     "batch_size",
     "active_flows",
     "skipped_steps",
+    "nonfinite_steps",
 )
 
 

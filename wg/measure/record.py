@@ -5,14 +5,21 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
 
     start     run, arm, seed, machine, versions, threads, ranks, device, clock_kind, corpus,
               plan, donor, resumed_step, parameters
-    train     step, samples_seen, audio_seconds, loss, lr, segment_length, batch_size,
-              active_flows, skipped_steps, clock
+    train     step, samples_seen, audio_seconds, loss, loss_steps, lr, segment_length,
+              batch_size, active_flows, skipped_steps, nonfinite_steps, clock
+              (loss: mean over the loss_steps since the last one whose loss was finite;
+              skipped_steps: all that were not made, since the start; nonfinite_steps: those of
+              them that were no matter of fp16's loss scale)
     snapshot  index, step, audio_seconds, clock, path, sha256
-    trained   step, clock: training has reached its end; only scoring may be left
+    rollback  from_step, step, audio_seconds, snapshot, cause, mend, skipped_steps,
+              nonfinite_steps, clock: the run diverged at from_step and went back to the state of
+              step (0: the start); snapshot: the folder of the last good weights; an end follows
+    trained   step, clock, peak_memory_bytes, peak_memory_of (process | gpu tensors; of one rank):
+              training has reached its end; only scoring may be left
     score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances
     samples   audio (utterance id -> file in the run directory)
     end       status (finished | interrupted | failed | refused), reason, clock, step,
-              audio_seconds
+              audio_seconds; peak_memory_bytes and peak_memory_of unless there is a `trained`
 
 Numbers that are not finite are written as null: JSON has none.
 """

@@ -21,9 +21,9 @@ import torch
 
 from wg.audio.mel import MelConfig
 from wg.audio.store import Store
+from wg.checkpoint.weights import load_model
 from wg.flow import WaveGlow
 from wg.flow.waveglow import gaussian_constant, nll
-from wg.flow.weights import load_model
 from wg.measure.quality import score
 from wg.measure.record import Record, read_events, snapshots
 

@@ -61,6 +61,7 @@ class Run:
     peak: Mapping[str, Any]
     spans: tuple[tuple[float, float], ...]
     attempts: int
+    nonfinite: int
     target: Target | None
 
     @property
@@ -233,11 +234,18 @@ def read_run(folder: Path, kind: Kind) -> Run:
         final=held_out[-1]["metrics"] if held_out else {},
         utterances=(held_out[-1].get("utterances") or {}) if held_out else {},
         samples=samples[-1] if samples else None,
-        peak=(trained[-1].get("peak") or {}) if trained else {},
+        peak=_peak(trained[-1] if trained else {}),
         spans=_spans(events),
         attempts=len(starts),
+        nonfinite=max((int(e.get("nonfinite_steps") or 0) for e in events), default=0),
         target=Target.from_mapping(identity.get("target")),
     )
+
+
+def _peak(event: Event) -> dict[str, Any]:
+    """Peak memory: bytes, and of what."""
+    found = {k: event.get(f"peak_memory_{k}") for k in ("bytes", "of")}
+    return found if found["bytes"] is not None else {}
 
 
 def _at(event: Event, kind: Kind, donor: float) -> dict[str, float]:

@@ -10,6 +10,7 @@ def fp16(plan: Plan) -> None:
     loss so that small gradients do not vanish, and skips a step whose gradients overflow.
     Source: Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740.
     Cost: skipped steps while the scale settles (counted in the records).
-    Fails: when the scale falls to zero, the loss itself is not finite. Emulated on CPUs.
+    Fails: where activations, or gradients at any useful scale, exceed 65504: the run stops before
+    its scale is worn down, and names the layer. Emulated on CPUs.
     """
     plan.precision = "16-mixed"

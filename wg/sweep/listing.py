@@ -9,7 +9,7 @@ from rich.table import Table
 from wg.console import console
 from wg.errors import UserError, nearest
 from wg.measure.clock import headline
-from wg.measure.record import last_clock, read_events, snapshots, status, train_curve
+from wg.measure.record import Event, last_clock, read_events, snapshots, status, train_curve
 from wg.strategies import all_strategies
 from wg.sweep.rundir import runs_in
 
@@ -60,7 +60,7 @@ def show_runs(sweep: Path) -> None:
         scored = {e["index"] for e in events if e["event"] == "score"}
         table.add_row(
             run_dir.name,
-            status(events),
+            status(events) + _good_to(events),
             str(reached["step"]),
             f"{reached['audio_seconds']:.0f}",
             f"{last['loss']:.3f}" if last.get("loss") is not None else "-",
@@ -68,3 +68,9 @@ def show_runs(sweep: Path) -> None:
             f"{len(scored)}/{len(snapshots(events))}",
         )
     console().print(table)
+
+
+def _good_to(events: list[Event]) -> str:
+    """Of a run that diverged: where its last good weights are from."""
+    back = [e for e in events if e["event"] == "rollback"]
+    return f" (good to step {back[-1]['step']})" if back and status(events) == "failed" else ""

@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from wg.audio.cache import default_cache_dir
 from wg.audio.corpus import Corpus, check_segments, load_corpus
 from wg.audio.store import Store
+from wg.checkpoint.layouts import is_folded, unfold
+from wg.checkpoint.weights import read_weights
 from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.grow import load_donor
-from wg.flow.weights import read_weights
 from wg.plan import Plan
 from wg.train.checkpoint import SafeCheckpointIO
 from wg.train.data import SegmentData
+from wg.train.guard import GuardedMixed, GuardedPrecision
 from wg.train.module import WaveGlowModule
 from wg.train.settings import Settings, step_shape
 
@@ -57,7 +58,9 @@ def open_store(settings: Settings, plan: Plan) -> tuple[Corpus, Store]:
     corpus = load_corpus(settings.data)
     longest = max(step_shape(plan, i / 1000)[0] for i in range(1001))
     corpus = check_segments(corpus, longest, settings.data.short_clips)
-    return corpus, Store.prepare(corpus, settings.data.mel, default_cache_dir())
+    return corpus, Store.prepare(
+        corpus, settings.data.mel, default_cache_dir(), device=settings.data.mel_device
+    )
 
 
 def build(settings: Settings) -> Job:
@@ -70,10 +73,13 @@ def build(settings: Settings) -> Job:
     model = WaveGlow(settings.model)
     if plan.donor is not None:
         donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
+        if is_folded(weights):
+            weights = unfold(weights)
         generator = torch.Generator().manual_seed(settings.seed)
         load_donor(model, donor_config, weights, generator)
     hop = settings.data.mel.hop_length
-    data = SegmentData(store, plan, hop, pin_memory=device.type == "cuda")
+    silence_db = settings.data.silence_db
+    data = SegmentData(store, plan, hop, pin_memory=device.type == "cuda", silence_db=silence_db)
     module = WaveGlowModule(model, plan, data, settings.sigma)
     return Job(settings, plan, device, corpus, store, data, module)
 
@@ -92,7 +98,8 @@ def donor_folder(path: str) -> Path:
             return candidate
     raise UserError(
         f"strategy.warm_start.donor={path} holds no finished model (no model.json or "
-        "final/model.json); name a finished run's directory."
+        "final/model.json); name a finished run's directory, or a folder that `wg convert` made "
+        "of another checkpoint."
     )
 
 
@@ -109,7 +116,7 @@ def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
         max_epochs=1,
         gradient_clip_val=plan.gradient_clip,
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO(), *_precision(plan.precision, job.device)],
+        plugins=[SafeCheckpointIO(), _precision(plan.precision, job.device)],
         default_root_dir=run_dir,
         logger=False,
         enable_checkpointing=False,
@@ -121,12 +128,12 @@ def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
     )
 
 
-def _precision(precision: str, device: torch.device) -> list[Any]:
+def _precision(precision: str, device: torch.device) -> Precision:
     if precision == "32-true":
-        return []
+        return GuardedPrecision()
     # As a plugin, because Trainer(precision="16-mixed") silently turns into bf16 on a CPU.
     scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
-    return [MixedPrecision(precision, device.type, scaler)]  # type: ignore[arg-type]
+    return GuardedMixed(precision, device.type, scaler)  # type: ignore[arg-type]
 
 
 def _strategy(job: Job) -> str | Strategy:

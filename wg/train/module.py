@@ -13,6 +13,7 @@ from wg.flow.grow import sleep, starting_flows, wake
 from wg.flow.waveglow import nll
 from wg.plan import EvalWeights, Plan
 from wg.train.data import SegmentData
+from wg.train.guard import Guard, parameters, poison_gradients
 
 
 class WaveGlowModule(L.LightningModule):
@@ -24,8 +25,7 @@ class WaveGlowModule(L.LightningModule):
         self._data = data
         self.average: EvalWeights | None = None
         self._average_state: dict[str, Any] | None = None
-        self.skipped_steps = 0
-        self._scale = 0.0
+        self.guard = Guard()
         if plan.n_active_flows is not None:
             self._sleep_at(plan.n_active_flows(0.0))
 
@@ -36,8 +36,6 @@ class WaveGlowModule(L.LightningModule):
     # -- the step ---------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self._scale = scaler.get_scale() if scaler is not None else 0.0
         if self.plan.eval_weights is not None:
             self.average = self.plan.eval_weights(self.model)
             if self._average_state is not None:
@@ -62,19 +60,26 @@ class WaveGlowModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         mel, audio = batch
-        return nll(self.model(mel, audio), self.sigma)
+        return poison_gradients(nll(self.model(mel, audio), self.sigma))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_val is not None:
+            # The norm is known: the guard has asked for it.
+            torch.nn.utils.clip_grads_with_norm_(
+                parameters(optimizer), gradient_clip_val, self.guard.norm
+            )
 
     def step_done(self, batch: tuple[Tensor, Tensor]) -> None:
         """After each step. Called by the recorder, which Lightning calls before a module's own
         end-of-batch hook: what it records must include this step."""
         self._data.advance(batch[1].numel() * self.trainer.world_size)
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:
-            # The scaler lowers its scale exactly when it has skipped a step.
-            scale = scaler.get_scale()
-            self.skipped_steps += scale < self._scale
-            self._scale = scale
-        if self.average is not None:
+        # A step that was not made is no step of the average either.
+        if self.average is not None and self.guard.last.made:
             self.average.update(self.model)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -98,7 +103,7 @@ class WaveGlowModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["wg"] = {
             "active": list(self.model.active),
-            "skipped_steps": self.skipped_steps,
+            "guard": self.guard.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             # Nothing here draws from the global generator; a strategy may.
             "rng": torch.get_rng_state(),
@@ -109,7 +114,7 @@ class WaveGlowModule(L.LightningModule):
         state = checkpoint["wg"]
         self.model.active = list(state["active"])
         self._average_state = state["average"]
-        self.skipped_steps = state["skipped_steps"]
+        self.guard.load_state_dict(state["guard"])
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable
@@ -13,16 +12,14 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
-from wg.flow.weights import save_weights
+from wg.checkpoint.weights import save_weights
 from wg.measure.clock import Clock, Kind, headline
 from wg.measure.record import Record
 from wg.train.build import Job
 from wg.train.checkpoint import prune, step_path
+from wg.train.guard import all_finite
+from wg.train.rollback import roll_back
 from wg.train.settings import step_shape
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number."""
 
 
 class Recorder(L.Callback):
@@ -46,11 +43,12 @@ class Recorder(L.Callback):
         self.grid = job.settings.grid()
         self.next_index = 0
         self.interrupted: str | None = None
+        self.diverged: str | None = None
         self._signal: int | None = None
         self._signalled = 0.0
         self._handlers: dict[signal.Signals, Any] = {}
         self._loss: torch.Tensor | None = None
-        self._losses = 0
+        self._losses = 0  # how many are summed in it
         self._said = 0.0
         self._began: tuple[float, float] | None = None
         self._saved_step = -1
@@ -78,15 +76,20 @@ class Recorder(L.Callback):
         batch_idx: int,
     ) -> None:
         self.job.module.step_done(batch)
-        loss = outputs["loss"].detach()
-        self._loss = loss if self._loss is None else self._loss + loss
-        self._losses += 1
+        self._step_done(outputs["loss"].detach())
         data, settings = self.job.data, self.job.settings
         done = data.progress >= 1.0
+        due = self._passed() > self.next_index or done
+        hopeless = self.job.module.guard.hopeless(self.job.module.model)
+        if not hopeless and due and not all_finite(self.job.module.state_dict().values()):
+            hopeless = "weights are not finite"  # the very last step was too large
+        if hopeless:
+            self._diverge(trainer, batch, hopeless)
+            return
         if data.step % settings.log_every == 0 or done:
             with self.clock("log"):
                 self._log(trainer)
-        if self._passed() > self.next_index or done:
+        if due:
             self._snapshot(trainer)
         limit = settings.budget.train_seconds
         if limit is not None and self._any(headline(self.clock.totals(), self.kind) >= limit):
@@ -105,12 +108,42 @@ class Recorder(L.Callback):
 
     # -- what it writes ------------------------------------------------------------------------
 
+    def _step_done(self, loss: torch.Tensor) -> None:
+        """Sum up the loss where it is a number (on all ranks); tell of steps that were not made."""
+        guard = self.job.module.guard
+        if guard.last.loss_finite:
+            self._loss = loss if self._loss is None else self._loss + loss
+            self._losses += 1
+        # The first of a row, and of many rows fewer and fewer.
+        if not guard.last.made and guard.streak == 1 and guard.nonfinite.bit_count() == 1:
+            what = "gradients are" if guard.last.loss_finite else "loss is"
+            self.say(f"step {self.job.data.step} is skipped: its {what} not finite")
+
+    def _diverge(self, trainer: L.Trainer, batch: Any, why: str) -> None:
+        """All ranks stop here; rank 0 finds the cause and goes back to the last good state."""
+        trainer.should_stop = True
+        self.diverged = why
+        if self.record is None:
+            return
+        with self.clock("log"):
+            found = roll_back(
+                self.job, self.run_dir, batch, why, trainer.precision_plugin.forward_context
+            )
+            self.diverged = found.describe()
+            guard = self.job.module.guard
+            self.record.write(
+                "rollback",
+                **vars(found),
+                skipped_steps=guard.skipped,
+                nonfinite_steps=guard.nonfinite,
+                clock=self.clock.totals(),
+            )
+
     def _log(self, trainer: L.Trainer) -> None:
-        assert self._loss is not None
-        loss = float(self._mean(self._loss / self._losses))
+        losses, loss = self._losses, None
+        if self._loss is not None:
+            loss = float(self._mean(self._loss / losses))
         self._loss, self._losses = None, 0
-        if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} at step {self.job.data.step}")
         data = self.job.data
         length, batch = self._shape()
         totals = self._clock_totals()
@@ -122,11 +155,13 @@ class Recorder(L.Callback):
             samples_seen=data.samples_seen,
             audio_seconds=round(data.audio_seconds, 6),
             loss=loss,
+            loss_steps=losses,
             lr=trainer.optimizers[0].param_groups[0]["lr"],
             segment_length=length,
             batch_size=batch,
             active_flows=sum(self.job.module.model.active),
-            skipped_steps=self.job.module.skipped_steps,
+            skipped_steps=self.job.module.guard.skipped,
+            nonfinite_steps=self.job.module.guard.nonfinite,
             clock=totals,
         )
         self._progress(loss, totals)
@@ -139,7 +174,7 @@ class Recorder(L.Callback):
     def _shape(self) -> tuple[int, int]:
         return step_shape(self.job.plan, min(self.job.data.progress, 1 - 1e-9))
 
-    def _progress(self, loss: float, totals: Any) -> None:
+    def _progress(self, loss: float | None, totals: Any) -> None:
         now, data = time.monotonic(), self.job.data
         if now - self._said < 5 and data.progress < 1:
             return
@@ -148,9 +183,12 @@ class Recorder(L.Callback):
         assert self._began is not None
         seen, since = data.audio_seconds - self._began[0], spent - self._began[1]
         left = (self.job.plan.base.audio_seconds - data.audio_seconds) * since / max(seen, 1e-9)
+        skipped = self.job.module.guard.skipped
+        shown = "-" if loss is None else f"{loss:.3f}" if abs(loss) < 1e6 else f"{loss:.3g}"
         self.say(
             f"{data.progress:4.0%}  {data.audio_seconds:.0f} s of audio, step {data.step}, "
-            f"loss {loss:.3f}, {spent:.0f} {self.kind} s, {max(left, 0):.0f} s to go"
+            f"loss {shown}, {f'{skipped} steps skipped, ' if skipped else ''}"
+            f"{spent:.0f} {self.kind} s, {max(left, 0):.0f} s to go"
         )
 
     def _snapshot(self, trainer: L.Trainer) -> None:
@@ -178,7 +216,8 @@ class Recorder(L.Callback):
                     path=str(folder),
                     sha256=digest,
                 )
-            if data.step > 0 and data.progress < 1:
+            # Not while steps fail: the good ones before them must not be pruned for it.
+            if data.step > 0 and data.progress < 1 and self.job.module.guard.last.made:
                 self._checkpoint(trainer)
 
     def _checkpoint(self, trainer: L.Trainer) -> None:

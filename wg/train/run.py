@@ -5,6 +5,7 @@ run.json      its identity: id, arm, seed, the command that made it
 events.jsonl  the record (wg.measure.record)
 log.txt       what was printed
 snapshots/    evaluation weights on the grid; final/ the last of them
+              (of a run that diverged: its last good ones)
 checkpoint/   the state to resume from; gone when the run is finished
 samples/      held-out utterances, reference and generated
 """
@@ -31,15 +32,20 @@ from wg.errors import EXIT_USER_ERROR, UserError
 from wg.files import read_json
 from wg.measure.clock import Clock, headline_kind
 from wg.measure.mirror import WandbMirror
-from wg.measure.record import Listener, Record, last_clock, read_events, snapshots
+from wg.measure.record import Event, Listener, Record, last_clock, read_events, snapshots
+from wg.measure.record import status as status_of
 from wg.measure.score import Sigmas, score_run
 from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.facts import start_facts
-from wg.train.recorder import Diverged, Recorder
+from wg.train.memory import peak_memory
+from wg.train.recorder import Recorder
+from wg.train.rollback import link_final
 from wg.train.settings import Settings
 
 EXIT_INTERRUPTED = 130
+# How the reason of such an end begins: reports count it as an outcome of the recipe.
+DIVERGED = "diverged: "
 
 
 class Log:
@@ -54,8 +60,11 @@ class Log:
             return
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
         line = f"[{self.name} {minutes}:{seconds:02d}] {text}"
-        print(line, flush=True)
         self.keep(line)
+        try:
+            print(line, flush=True)
+        except OSError:  # nobody listens any more (a pipe into head, a closed terminal): train on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def keep(self, text: str) -> None:
         with open(self.path, "a", encoding="utf-8") as f:
@@ -122,10 +131,12 @@ def _run(run_dir: Path, rank: int) -> int:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(settings.threads)
-    clock = Clock(last_clock(read_events(run_dir)), _synchronize(settings))
+    earlier = read_events(run_dir)
+    clock = Clock(last_clock(earlier), _synchronize(settings))
     record = Record(run_dir) if rank == 0 else None
     say(f"run directory {run_dir}")
     status, reason = "failed", ""
+    started = False
     stand: dict[str, Any] = {}
     try:
         with clock("init"):
@@ -133,8 +144,13 @@ def _run(run_dir: Path, rank: int) -> int:
             if record is not None:
                 record.listeners.extend(_mirrors(settings, identity, run_dir, say))
                 record.write("start", **start_facts(job, identity, run_dir))
+                started = True
+        if warning := _diverged_before(earlier):
+            say(warning)
         trained, why = _train(job, run_dir, clock, say, record)
         stand = {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
+        if trained != "finished":
+            stand.update(peak_memory(job.device))
         if record is not None and trained == "finished":
             set_matmul("highest")  # every arm is judged in the same arithmetic
             with clock("eval"):
@@ -151,12 +167,23 @@ def _run(run_dir: Path, rank: int) -> int:
         say.keep(traceback.format_exc())
         say(f"failed: {reason} (the traceback is in {say.path})")
     finally:
-        if record is not None:
+        # An attempt that never began takes nothing from a finished run.
+        if record is not None and (started or status_of(earlier) != "finished"):
             with clock("log"):
                 record.write("end", status=status, reason=reason, clock=clock.totals(), **stand)
                 for listener in record.listeners:
                     getattr(listener, "close", lambda: None)()
+    return _farewell(run_dir, rank, status, reason, say)
+
+
+def _farewell(run_dir: Path, rank: int, status: str, reason: str, say: Log) -> int:
+    """Say how it ended; returns the exit code."""
     say(f"{status}{': ' + reason if reason else ''}")
+    if reason.startswith(DIVERGED):
+        if rank > 0:
+            return 0  # rank 0 speaks for all, and torchrun would stop it at another's failure
+        if (run_dir / "final").exists():
+            say(f"its last good weights: {run_dir / 'final'}")
     return {"finished": 0, "interrupted": EXIT_INTERRUPTED}.get(status, 1)
 
 
@@ -194,15 +221,28 @@ def _train(
     fit = trainer(job, run_dir, [recorder])
     try:
         fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
-    except Diverged as e:
-        return "failed", f"diverged: {e}"
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
         return "interrupted", "stopped at once"
+    if recorder.diverged is not None:
+        return "failed", f"{DIVERGED}{recorder.diverged}"
     if recorder.interrupted:
         return "interrupted", f"{recorder.interrupted} at step {job.data.step}"
     if record is not None:
-        record.write("trained", step=job.data.step, clock=clock.totals())
+        record.write("trained", step=job.data.step, clock=clock.totals(), **peak_memory(job.device))
     return "finished", ""
+
+
+def _diverged_before(events: list[Event]) -> str | None:
+    """What to tell of an earlier attempt that diverged. A command makes one more attempt, no more:
+    a run is a function of its configuration, and only other code, or another machine's rounding,
+    could take it elsewhere."""
+    last = next((e for e in reversed(events) if e["event"] in ("rollback", "trained")), None)
+    if last is None or last["event"] == "trained":
+        return None
+    return (
+        f"this run has diverged before: {last['cause']}; it goes on from step {last['step']} and "
+        f"will diverge again unless code or machine have changed; to mend it: {last['mend']}"
+    )
 
 
 def _score(job: Job, run_dir: Path, say: Log, record: Record) -> None:
@@ -222,10 +262,7 @@ def _score(job: Job, run_dir: Path, say: Log, record: Record) -> None:
 
 def _finish(run_dir: Path) -> None:
     """The last snapshot is the result; the state to resume from has served."""
-    last = run_dir / snapshots(read_events(run_dir))[-1]["path"]
-    final = run_dir / "final"
-    if not final.exists():
-        os.symlink(os.path.relpath(last, run_dir), final)
+    link_final(run_dir, run_dir / snapshots(read_events(run_dir))[-1]["path"])
     shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
 
 
