@@ -10,11 +10,11 @@ import pytest
 from tests_helpers import trained_looking
 
 from wg.audio.mel import MelConfig
+from wg.checkpoint.weights import save_weights
 from wg.export import export
 from wg.export.onnx import OnnxModel, export_onnx
 from wg.export.tensorrt import Backend, NotRunnable
 from wg.flow import FlowConfig
-from wg.flow.weights import save_weights
 
 CONFIG = FlowConfig(
     n_mels=20, n_flows=3, n_early_every=2, n_layers=2, n_channels=8, upsample_kernel=512

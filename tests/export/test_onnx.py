@@ -16,6 +16,7 @@ import pytest
 import torch
 from tests_helpers import trained_looking
 
+from wg.checkpoint.weights import load_model
 from wg.errors import UserError
 from wg.export import export
 from wg.export.export import ParityFailed, export_model, load_manifest, verify_manifest
@@ -31,7 +32,6 @@ from wg.export.parity import (
     onnx_runner,
 )
 from wg.flow import FlowConfig, WaveGlow
-from wg.flow.weights import load_model
 
 FRAMES = (4, 16, 64)
 ROOT = Path(__file__).resolve().parents[2]

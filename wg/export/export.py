@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import wg
+from wg.checkpoint.weights import read_weights
 from wg.errors import UserError
 from wg.export import manifest as manifests
 from wg.export.find import find_model, held_out_mels
@@ -33,7 +34,6 @@ from wg.export.tensorrt import (
     find_backend,
 )
 from wg.files import sha256_bytes, write_atomic, write_json
-from wg.flow.weights import read_weights
 
 __all__ = [
     "ParityFailed",

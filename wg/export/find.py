@@ -17,11 +17,12 @@ from wg.files import read_json
 def find_model(path: Path) -> Path:
     """The model folder (model.safetensors + model.json) that ``path`` names.
 
-    A run directory means its ``final/``; a report directory means the run that its
-    ``results.json`` calls the winner, whose path may be absolute or relative to the current
-    directory or to the report. Raises :class:`UserError` saying what is missing.
+    A file is taken for a checkpoint and named as it is. A run directory means its ``final/``; a
+    report directory means the run that its ``results.json`` calls the winner, whose path may be
+    absolute or relative to the current directory or to the report. Raises :class:`UserError`
+    saying what is missing.
     """
-    found = _model_in(path)
+    found = path if path.is_file() else _model_in(path)
     if found is not None:
         return found
     if not path.exists():

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wg.checkpoint.weights import load_model
 from wg.errors import UserError, nearest
 from wg.flow import FlowConfig, WaveGlow
 from wg.flow.layers import Invertible1x1Conv
-from wg.flow.weights import load_model
 
 Precision = Literal["fp32", "fp16"]
 

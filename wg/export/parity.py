@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from wg.audio.mel import MelConfig, MelSpectrogram
+from wg.checkpoint.weights import load_model
 from wg.errors import UserError
-from wg.flow.weights import load_model
 
 # fp32: one step of 16-bit PCM for a peak at full scale, so no sample of the written file moves
 # by more than a step. The same operations in another order were measured 40 times below it.

@@ -6,7 +6,7 @@ Shapes: B batch, T samples, F mel frames, T' = T / n_group groups of samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class WaveGlow(nn.Module):
         # Flows that are computed. The rest must be exact identities (see wg.flow.grow), so
         # skipping them saves their time and changes nothing.
         self.active: list[bool] = [True] * config.n_flows
+        # What is known of a loaded model: sampling rate, mel settings, where from.
+        self.meta: dict[str, Any] = {}
 
     # -- conditioning ---------------------------------------------------------------------
 
@@ -165,15 +167,28 @@ class WaveGlow(nn.Module):
         x, z = z[:, -n_left:], z[:, :-n_left]
         for k in reversed(range(c.n_flows)):
             if self.active[k]:
-                a0, a1 = self._split(k, x)
-                b, log_s = self._coupling(k, a0, grouped, shared).to(x.dtype).chunk(2, dim=1)
-                x = self._join(k, a0, (a1 - b) * torch.exp(-log_s))
-                # Any module with inverse() will do: an export puts constants here.
-                x = self.convinv[k].inverse(x)  # type: ignore[operator]
+                x = self._uncouple(k, x, self._coupling(k, self._split(k, x)[0], grouped, shared))
             if c.has_early_output(k):
                 x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
                 z = z[:, : -c.n_early_size]
         return x.transpose(1, 2).reshape(B, -1)
+
+    def inverse_flow(
+        self, k: int, x: Tensor, grouped: Tensor, beyond: Tensor | None, keep: slice
+    ) -> Tensor:
+        """Flow k of :meth:`infer` alone: x (B, C, n) and the grouped mel around and at the
+        positions ``keep`` -> (B, C, len(keep)). ``beyond`` is WN's."""
+        wn = self.WN[k]
+        out = wn(self._split(k, x)[0], wn.cond_layer(grouped), beyond)  # type: ignore[operator]
+        return self._uncouple(k, x[:, :, keep], out[:, :, keep])
+
+    def _uncouple(self, k: int, x: Tensor, coupling: Tensor) -> Tensor:
+        """Flow k backwards, given what its WN says."""
+        a0, a1 = self._split(k, x)
+        b, log_s = coupling.to(x.dtype).chunk(2, dim=1)
+        x = self._join(k, a0, (a1 - b) * torch.exp(-log_s))
+        # Any module with inverse() will do: an export puts constants here.
+        return self.convinv[k].inverse(x)  # type: ignore[operator]
 
     # -- inference ------------------------------------------------------------------------
 

@@ -34,15 +34,18 @@ class WN(nn.Module):
         assert self.end.bias is not None
         nn.init.zeros_(self.end.bias)
 
-    def forward(self, x: Tensor, projected: Tensor) -> Tensor:
+    def forward(self, x: Tensor, projected: Tensor, beyond: Tensor | None = None) -> Tensor:
         """x (B, n_half, T') -> (B, 2 * n_half, T').
 
         projected (B, 2 * C * L, T') is what ``cond_layer`` makes of the grouped mel
         (B, n_mels * n_group, T'). It is the caller's to compute, because it depends on the mel
         alone and both directions can share it.
+
+        beyond (B, 1, T') is true where an item of a batch of unequal lengths has ended: there
+        every layer sees the zeros that its padding would give the item alone.
         """
         C = self.n_channels
-        h = self.start(x)
+        h = _silence(self.start(x), beyond)
         conds = projected.split(2 * C, dim=1)
         skip: Tensor | None = None
         for i in range(self.n_layers):
@@ -50,8 +53,13 @@ class WN(nn.Module):
             acts = torch.tanh(gates[:, :C]) * torch.sigmoid(gates[:, C:])
             out = self.res_skip_layers[i](acts)
             if i < self.n_layers - 1:
-                h = h + out[:, :C]
+                h = _silence(h + out[:, :C], beyond)
                 out = out[:, C:]
             skip = out if skip is None else skip + out
         assert skip is not None
         return self.end(skip)
+
+
+def _silence(h: Tensor, beyond: Tensor | None) -> Tensor:
+    # Filled, not multiplied: what lies beyond an item's end may be anything, infinity included.
+    return h if beyond is None else h.masked_fill(beyond, 0.0)

@@ -1,4 +1,4 @@
-"""A model on disk: ``model.safetensors`` (weights) and ``model.json`` (what they mean)."""
+"""wg's own model on disk: ``model.safetensors`` (weights) and ``model.json`` (what they mean)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -15,7 +15,6 @@ from torch import Tensor
 from wg.errors import UserError
 from wg.files import read_json, sha256_bytes, write_atomic, write_json
 from wg.flow.config import FlowConfig
-from wg.flow.waveglow import WaveGlow
 
 FORMAT = "wg-waveglow-1"
 
@@ -47,17 +46,19 @@ def read_weights(folder: Path) -> tuple[FlowConfig, dict[str, Tensor], dict[str,
         data = path.read_bytes()
     except OSError as e:
         raise UserError(f"{path} cannot be read ({os.strerror(e.errno or 0)}).") from None
-    if sha256_bytes(data) != info["sha256"]:
+    if sha256_bytes(data) != info.get("sha256"):
         raise UserError(
             f"{path} is corrupt: its hash is not the one in model.json; take it from a copy or "
             "train again."
         )
-    return FlowConfig.from_dict(info["model"]), load_safetensors(data), info
+    return FlowConfig.from_dict(info.get("model", {})), parse_safetensors(data, path), info
 
 
-def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[WaveGlow, dict[str, Any]]:
-    """The model, ready for inference (weight norm in place), and its meta."""
-    config, weights, info = read_weights(folder)
-    model = WaveGlow(config)
-    model.load_state_dict(weights)
-    return model.to(device).eval(), info
+def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises :class:`UserError` when it is damaged."""
+    try:
+        return load_safetensors(data)
+    except (SafetensorError, ValueError, LookupError, RuntimeError) as e:
+        raise UserError(
+            f"{path} is damaged or cut short ({e}); copy or download it again."
+        ) from None

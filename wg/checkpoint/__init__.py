@@ -1,0 +1,1 @@
+"""Checkpoints: reading anyone's without running them, writing ours and theirs."""
