@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from wg import __version__
+from wg.cli_data import data
 from wg.errors import EXIT_USER_ERROR, UserError
 
 _PATH = click.Path(path_type=Path)
@@ -23,7 +25,14 @@ def cli() -> None:
       wg report runs/demo              compare them: a page, tables, results.json, the winner
       wg export --winner reports/demo  ONNX and a TensorRT engine, with a parity check
       wg vocode reports/demo a.wav     speech through the winner
+
+    \b
+      wg data check PATH               is this corpus fit to train on?
+      wg convert waveglow.pt model     a checkpoint from elsewhere, read without running it
     """
+
+
+cli.add_command(data)
 
 
 @cli.command(
@@ -122,6 +131,8 @@ def export(
     else:
         raise UserError("name one model: wg export RUN_DIR, or wg export --winner REPORT_DIR.")
     folder = find_model(source)
+    if folder.is_file():
+        raise UserError(f"{folder} is a checkpoint file: first wg convert {folder} FOLDER.")
     engine = export_model(
         folder,
         out or source / "export",
@@ -134,32 +145,57 @@ def export(
 
 
 @cli.command()
+@click.argument("source", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option("--to", default="wg", show_default=True,
+              type=click.Choice(["wg", "nvidia", "deeplearningexamples"]))  # fmt: skip
+@click.option("--coupling", default="auto", show_default=True,
+              type=click.Choice(["auto", "glow", "glow_old"]),
+              help="glow_old: halves swap on odd flows, as in NVIDIA's first release.")  # fmt: skip
+@click.option("--sampling-rate", type=int, help="Hz, where the checkpoint does not say [22050].")
+def convert(source: Path, out: Path, to: str, coupling: str, sampling_rate: int | None) -> None:
+    """Read a checkpoint of any known kind and write it in another layout.
+
+    \b
+    Reads wg's runs and models, NVIDIA/waveglow's pickled modules of every age, state dicts of
+    DeepLearningExamples, and safetensors. No pickle runs code.
+    """
+    from wg.checkpoint.convert import convert as run
+
+    click.echo(
+        run(source, out, to=to, coupling=coupling, sampling_rate=sampling_rate)  # type: ignore[arg-type]
+    )
+
+
+@cli.command()
 @click.argument("model", type=_PATH)
 @click.argument("inputs", nargs=-1, required=True, type=_PATH)
-@click.option("-o", "--out", type=_PATH, default=Path("vocoded"), show_default=True)
-@click.option("--sigma", default=1.0, show_default=True, help="Scale of the noise.")
+@click.option("-o", "--out", type=_PATH, default=Path("vocoded"), show_default=True,
+              help="Folder to write to; - for raw PCM on standard output.")  # fmt: skip
+@click.option("--sigma", type=float, help="Scale of the noise [as in training].")
+@click.option("--denoise", default=0.0, show_default=True,
+              help="Strength of NVIDIA's denoiser, 0.01 to 0.1.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
+@click.option("--batch", default=1, show_default=True, help="Utterances at a time.")
+@click.option("--block", default=128, show_default=True, help="Mel frames at a time.")
 @click.option("--device", default="auto", show_default=True,
               type=click.Choice(["auto", "cpu", "cuda"]))  # fmt: skip
-@click.option("--resample", is_flag=True, help="Convert inputs of another sampling rate.")
-def vocode(
-    model: Path,
-    inputs: tuple[Path, ...],
-    out: Path,
-    sigma: float,
-    seed: int,
-    device: str,
-    resample: bool,
-) -> None:
-    """Copy-synthesis: WAV, FLAC or Ogg files (or folders) through MODEL to int16 WAV files."""
-    from wg.export.export import find_model
-    from wg.export.vocode import vocode as run
+@click.option("--backend", default="torch", show_default=True,
+              type=click.Choice(["torch", "onnx", "tensorrt"]))  # fmt: skip
+@click.option("--resample", is_flag=True, help="Convert recordings of another sampling rate.")
+@click.option("--mel-scale", default="auto", show_default=True,
+              type=click.Choice(["auto", "log", "magnitude", "power", "db"]),
+              help="Of mel files: NVIDIA's are log, librosa's power or magnitude.")  # fmt: skip
+def vocode(model: Path, inputs: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Speech through MODEL: recordings (WAV, FLAC, Ogg), mels (.npy, .pt, .safetensors), folders
+    of them, or - for raw 16-bit PCM on standard input, to 16-bit WAV files.
 
-    run(
-        find_model(model), list(inputs), out, sigma=sigma, seed=seed,
-        device=device,  # type: ignore[arg-type]  # click checked the choice
-        resample=resample, say=click.echo,
-    )  # fmt: skip
+    MODEL is a run, a report (its winner), a model folder, an export, or a checkpoint of any kind
+    that `wg convert` reads. Any length in bounded memory.
+    """
+    from wg.vocode.run import vocode as run
+
+    run(model, list(inputs), out, say=lambda text: click.echo(text, err=str(out) == "-"), **options)
 
 
 @cli.command()

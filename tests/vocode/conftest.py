@@ -1,0 +1,5 @@
+"""Fixtures of this folder."""
+
+from vocode_fixtures import clips, model_dir
+
+__all__ = ["clips", "model_dir"]

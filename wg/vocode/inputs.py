@@ -1,0 +1,216 @@
+"""What is to be vocoded: recordings, mels, folders of them, or a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from wg.audio import layout
+from wg.audio.io import FULL_SCALE, LOUDEST, audio_info, resampled_length
+from wg.audio.mel import MelConfig
+from wg.audio.mel_stream import MelStream
+from wg.errors import UserError
+from wg.vocode import mels
+
+Say = Callable[[str], None]
+STDIN = Path("-")
+_AUDIO = layout.SUFFIXES
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How inputs are read. ``piece``: mel frames read at a time."""
+
+    mel: MelConfig
+    device: torch.device
+    piece: int
+    resample: bool = False
+    scale: mels.Scale = "auto"
+
+
+@dataclass
+class Input:
+    """One utterance to be. ``name`` of its output, relative to the output folder.
+
+    samples, frames  of the output; a pipe's are None until its end has been read
+    pieces           mels (n_mels, f) in order
+    """
+
+    name: str
+    source: Path
+    samples: int | None
+    frames: int | None
+    pieces: Callable[[Input], Iterator[Tensor]]
+
+
+def collect(given: Sequence[Path], out: Path | None, how: Reading, say: Say) -> list[Input]:
+    """Every input, checked as far as headers tell, before the first one is vocoded.
+
+    out  the output folder, or None when the audio goes to a pipe
+
+    Raises :class:`UserError` for inputs that are missing, neither audio nor mel, or of another
+    sampling rate (without ``resample``), for folders that hold neither, and for outputs that
+    would collide or overwrite an input.
+    """
+    if not given:
+        raise UserError("nothing to vocode: name recordings, mels, or folders of them, or - .")
+    found: dict[str, Input] = {}
+    for path in given:
+        for source, below in _files(path, out, say):
+            name = str(below.with_suffix(".wav"))
+            if name in found:
+                raise UserError(
+                    f"{found[name].source} and {source} would both be written to {name}; vocode "
+                    "them into separate folders."
+                )
+            if out is not None and (out / name).resolve() == source.resolve():
+                raise UserError(
+                    f"{source} would be overwritten by its own copy; name another output folder."
+                )
+            found[name] = _input(name, source, how)
+    return list(found.values())
+
+
+def _files(given: Path, out: Path | None, say: Say) -> list[tuple[Path, Path]]:
+    """(file, its path below what was given) for one input."""
+    if given == STDIN:
+        return [(given, Path("stdin"))]
+    if given.is_file():
+        if given.suffix.lower() not in _AUDIO | mels.SUFFIXES:
+            raise UserError(
+                f"{given} is neither a recording ({_listed(_AUDIO)}) nor a mel "
+                f"({_listed(mels.SUFFIXES)}); convert it first."
+            )
+        return [(given, Path(given.name))]
+    if not given.is_dir():
+        raise UserError(f"{given} does not exist; name recordings, mels, or folders of them.")
+    if out is not None and out.resolve().is_relative_to(given.resolve()):
+        raise UserError(
+            f"the output folder {out} lies inside the input folder {given}, so a second run "
+            "would vocode its own output; name one outside."
+        )
+    everything = [p for p in sorted(given.rglob("*")) if p.is_file()]
+    found = [p for p in everything if p.suffix.lower() in _AUDIO | mels.SUFFIXES]
+    if not found:
+        raise UserError(
+            f"{given} holds nothing to vocode: no {_listed(_AUDIO | mels.SUFFIXES)} file in it or "
+            "below it."
+        )
+    if len(found) < len(everything):
+        n = len(everything) - len(found)
+        say(f"{given}: left out {n} file{'s' * (n > 1)} that are neither recordings nor mels")
+    return [(p, p.relative_to(given)) for p in found]
+
+
+def _listed(suffixes: set[str]) -> str:
+    return ", ".join(sorted(suffixes))
+
+
+def _input(name: str, source: Path, how: Reading) -> Input:
+    hop = how.mel.hop_length
+    if source == STDIN:
+        return Input(name, source, None, None, lambda i: _of_audio(_stdin(i), how))
+    if source.suffix.lower() in mels.SUFFIXES:
+        # Read once now, to know that it can be; a mel is small beside its audio.
+        frames = mels.read_mel(source, how.mel.n_mels, how.scale).shape[1]
+        return Input(name, source, frames * hop, frames, lambda _: _of_mel(source, how))
+    n_samples, rate = audio_info(source)
+    if rate != how.mel.sampling_rate and not how.resample:
+        raise UserError(
+            f"{source} is sampled at {rate} Hz and the model was trained at "
+            f"{how.mel.sampling_rate} Hz; convert the file, or add --resample."
+        )
+    T = resampled_length(n_samples, rate, how.mel.sampling_rate)
+    return Input(
+        name, source, T, how.mel.n_frames(T), lambda _: _of_audio(_blocks(source, T, how), how)
+    )
+
+
+# -- pieces of mel --------------------------------------------------------------------------
+
+
+def _of_mel(source: Path, how: Reading) -> Iterator[Tensor]:
+    mel = mels.read_mel(source, how.mel.n_mels, how.scale).to(how.device)
+    yield from mel.split(how.piece, dim=1)
+
+
+def _of_audio(audio: Iterator[np.ndarray], how: Reading) -> Iterator[Tensor]:
+    """Audio in whatever pieces -> mels of it, computed on pieces of one size: the same
+    numbers whoever brings the audio."""
+    stream = MelStream(how.mel, how.device)
+    size = how.piece * how.mel.hop_length
+    waiting = np.zeros(0, np.float32)
+    for block in audio:
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= size:
+            yield stream.push(torch.from_numpy(waiting[:size]).to(how.device))
+            waiting = waiting[size:]
+    yield stream.push(torch.from_numpy(waiting).to(how.device), last=True)
+
+
+def _blocks(source: Path, n_samples: int, how: Reading) -> Iterator[np.ndarray]:
+    """A recording as mono float32 blocks at the model's rate, ``n_samples`` in all."""
+    left = n_samples
+    try:
+        with soundfile.SoundFile(str(source)) as file:
+            convert = _converter(file.samplerate, how.mel.sampling_rate)
+            while left > 0:
+                block = file.read(1 << 18, dtype="float32", always_2d=True)
+                ended = len(block) == 0
+                mono = convert(_checked(source, block.mean(axis=1)), ended)[:left]
+                if ended and len(mono) < left:  # the converter may fall short by rounding
+                    mono = np.pad(mono, (0, left - len(mono)))
+                left -= len(mono)
+                yield mono
+    except soundfile.LibsndfileError as e:
+        raise UserError(
+            f"{source} cannot be decoded ({e.error_string.rstrip('.')}): remove it or copy it again"
+        ) from None
+
+
+def _converter(rate: int, wanted: int) -> Callable[[np.ndarray, bool], np.ndarray]:
+    if rate == wanted:
+        return lambda block, _: block
+    import soxr
+
+    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    return lambda block, ended: stream.resample_chunk(block, last=ended)
+
+
+def _checked(source: Path, block: np.ndarray) -> np.ndarray:
+    if not np.isfinite(block).all():
+        raise UserError(f"{source} holds samples that are not finite: convert it again")
+    peak = float(np.abs(block).max(initial=0.0))
+    if peak > LOUDEST:
+        raise UserError(
+            f"{source} reaches {peak:g} where full scale is 1: rescale it to [-1, 1] or convert "
+            "it to 16-bit PCM"
+        )
+    return block
+
+
+def _stdin(item: Input) -> Iterator[np.ndarray]:
+    """Raw 16-bit little-endian mono samples, as they come."""
+    half, samples = b"", 0
+    pipe = cast(io.BufferedReader, sys.stdin.buffer)  # read1: what there is, without waiting
+    while data := pipe.read1(1 << 16):
+        data = half + data
+        whole = len(data) // 2 * 2
+        half = data[whole:]
+        samples += whole // 2
+        yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / np.float32(FULL_SCALE)
+    if half or not samples:
+        raise UserError(
+            "standard input must be raw 16-bit mono PCM, and it "
+            + ("ended in the middle of a sample." if half else "was empty.")
+        )
+    item.samples = samples
