@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,13 +100,57 @@ def test_mels_of_tensors_and_arrays() -> None:
         (np.zeros(100, np.int16), {}, "divide 16-bit samples by 32768"),
         (np.zeros((1, 1, 100)), {}, r"shape \(1, 1, 100\) must be"),
         (np.zeros(0), {}, "must be"),
+        ("abc", {}, "a str that is no array of numbers"),
+        (None, {}, "a NoneType that is no array"),
+        ([[0.1], [0.1, 0.2]], {}, "a list that is no array"),
+        ([1, 2], {}, "divide 16-bit"),
+        (np.zeros(100, complex), {}, "complex128 must be real numbers"),
+        (np.zeros(100, bool), {}, "bool must be real numbers"),
+        (np.full(100, -32768.0), {}, "reaches 32768 where full scale is 1"),
+        (torch.full((100,), torch.nan), {}, "reaches nan"),
+        (torch.tensor(0.5), {}, r"shape \(\) must be"),
         (np.zeros(100), {"n_mel": 80}, "did you mean 'n_mels'"),
         (np.zeros(100), {"f_max": 20000.0}, "half the sampling rate"),
     ],
 )
-def test_mistakes_are_told(audio: np.ndarray, settings: dict, message: str) -> None:
+def test_mistakes_are_told(audio: Any, settings: dict, message: str) -> None:
     with pytest.raises(wg.UserError, match=message):
         wg.mel(audio, **settings)
+
+
+def test_mels_of_arrays_that_lie_otherwise() -> None:
+    audio = np.random.default_rng(0).standard_normal(3000) * 0.1
+    wanted = wg.mel(audio)
+    assert torch.equal(wg.mel(audio[::-1][::-1]), wanted)
+    assert torch.equal(wg.mel(audio[::-1].copy()[::-1]), wanted)
+    assert torch.equal(wg.mel(audio.astype(">f8")), wanted)
+    assert torch.equal(wg.mel(audio.astype(np.longdouble)), wanted)
+    assert torch.equal(wg.mel(audio.tolist()), wanted)
+
+
+@pytest.mark.parametrize(
+    ("audio", "strength", "message"),
+    [
+        (np.zeros(2000), 0.1, "a ndarray and must be a torch tensor"),
+        (torch.zeros(1, 1, 2000), 0.1, r"shape \(1, 1, 2000\) must be"),
+        (torch.tensor(0.5), 0.1, r"shape \(\) must be"),
+        (torch.zeros(2000, dtype=torch.int16), 0.1, "divide 16-bit"),
+        (torch.zeros(2000), float("nan"), "strength=nan must be a finite number"),
+        (torch.zeros(2000), -0.1, "strength=-0.1 must be"),
+        (torch.zeros(2000), "much", "strength='much' must be"),
+    ],
+)
+def test_mistakes_with_the_denoiser_are_told(audio: Any, strength: Any, message: str) -> None:
+    with pytest.raises(wg.UserError, match=message):
+        wg.denoise(trained_looking(CONFIG), audio, strength)
+    with pytest.raises(wg.UserError, match="a Tensor and must be one that"):
+        wg.denoise(torch.zeros(2000), trained_looking(CONFIG))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps:7", ""])
+def test_a_device_that_is_not_there(folder: Path, device: str) -> None:
+    with pytest.raises(wg.UserError, match=f"device={device} is unknown or not there: .* cpu"):
+        wg.load(folder, device)
 
 
 def test_what_is_not_there() -> None:

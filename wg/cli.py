@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,8 @@ def vocode(model: Path, inputs: tuple[Path, ...], out: Path, **options: Any) -> 
     """
     from wg.vocode.run import vocode as run
 
+    # A job that a scheduler ends cleans up like one that a user interrupts.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run(model, list(inputs), out, say=lambda text: click.echo(text, err=str(out) == "-"), **options)
 
 
@@ -228,6 +231,10 @@ def main() -> None:
         cli(standalone_mode=False)
     except UserError as e:
         click.echo(f"wg: {e}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+    except OSError as e:
+        what = f"{e.filename}" if e.filename else "a file or a pipe"
+        click.echo(f"wg: {what} cannot be used ({e.strerror or e}).", err=True)
         sys.exit(EXIT_USER_ERROR)
     except click.ClickException as e:
         click.echo(f"wg: {e.format_message()}", err=True)

@@ -63,15 +63,19 @@ def check(
 ) -> None:
     """Decode all of PATH once (LJSpeech's folder, any folder, or one file) and say what is there.
 
-    Exit code 2 when something would stop training, else 0. Nothing is changed.
+    Exit code 2 when something would stop training, else 0. Nothing in PATH is changed; --json
+    replaces no file but an earlier check's.
     """
     from wg.audio.bar import LateBar
     from wg.audio.check.findings import Expected, inspect, recognise
     from wg.audio.check.show import show, to_json
+    from wg.audio.check.target import check_target
     from wg.audio.check.verdict import verdict
     from wg.audio.config import DataConfig
     from wg.files import write_json
 
+    if json_file is not None:
+        check_target(json_file)  # now: decoding a corpus takes minutes
     kind = "ljspeech" if recognise(path) == "ljspeech" else "folder"
     config = _yaml(f"data/{kind}.yaml")
     if kind == "ljspeech" and sampling_rate is None:
@@ -97,7 +101,12 @@ def check(
     remarks = verdict(findings)
     show(findings, remarks, console())
     if json_file is not None:
-        write_json(json_file, to_json(findings, remarks))
+        try:
+            write_json(json_file, to_json(findings, remarks))
+        except OSError as error:
+            raise UserError(
+                f"--json={json_file} cannot be written ({error.strerror}): name another file"
+            ) from None
         click.echo(f"written: {json_file}")
     if any(remark.level == "stop" for remark in remarks):
         sys.exit(EXIT_USER_ERROR)

@@ -65,6 +65,50 @@ def test_check_mistakes(recordings: Make, tmp_path: Path) -> None:
         run("check", tmp_path / "none")
 
 
+def test_check_overwrites_nothing_but_its_own(
+    recordings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recordings([20000 + k for k in range(20)])
+    wav = next(folder.glob("*.wav"))
+    before = wav.read_bytes()
+    other = tmp_path / "other.json"
+    other.write_text('{"path": "x"}')
+    huge = tmp_path / "deep.json"
+    huge.write_text("{" + "[" * 100_000)
+    monkeypatch.setattr("wg.audio.check.findings.inspect", None)  # refused before any decoding
+    for target, words in (
+        (wav, "exists and was not written by"),
+        (other, "exists and was not written by"),
+        (huge, "exists and was not written by"),
+        (folder, "is a folder: name a file in it"),
+        (other / "x.json", f"{other} is a file"),
+        (other / "deep" / "x.json", f"{other} is a file"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("/dev/null"), "exists and was not written by"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run("check", folder, "--json", target)
+    monkeypatch.undo()
+    assert wav.read_bytes() == before
+    mine = tmp_path / "mine.json"
+    for _ in range(2):
+        assert run("check", folder, "--json", mine).exit_code == 0
+    assert json.loads(mine.read_text())["format"] == "wg-data-check/1"
+
+
+def test_names_are_not_markup(recordings: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "e7[" / "x] :smile: [bold]"
+    folder.parent.mkdir()
+    shutil.move(recordings([20000 + k for k in range(20)]), folder)
+    name = "a[/b] :smile:.wav"
+    (folder / "a[").mkdir()
+    shutil.copy(next(folder.glob("*.wav")), folder / name)
+    result = run("check", folder)
+    assert result.exception is None, result.exception
+    assert f".wav = {name}" in result.output or f"{name} = " in result.output
+    assert ":smile: [bold]" in result.output
+
+
 @pytest.mark.skipif(not LJ_MINI.is_dir(), reason="../shared/data/LJSpeech-mini is not there")
 def test_check_ljspeech_mini() -> None:
     result = run("check", LJ_MINI, "--held-out", "4")

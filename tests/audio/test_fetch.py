@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with serve(content) as served:
         with pytest.raises(UserError, match=r"is full: make room"):
             fetch(source(content), tmp_path, url=served.url, say=Log())
-        assert names(tmp_path) == ["corpus.tar.bz2"]
+        assert names(tmp_path) == ["corpus.tar.bz2.part"]
         monkeypatch.undo()
         assert fetch(source(content), tmp_path, url=served.url, say=Log()).is_dir()
         assert len(served.requests) == 1

@@ -76,6 +76,7 @@ def test_full_precision_under_autocast_and_nothing_in_checkpoints() -> None:
         ({"f_max": 12000.0}, "f_max"),
         ({"win_length": 2048}, "win_length"),
         ({"hop_length": 0}, "hop_length"),
+        ({"n_fft": 1025}, "n_fft=1025 must be even: set 1024 or 1026"),
     ],
 )
 def test_impossible_numbers(changes: dict, word: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,11 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path, weights: Weights) -
     run = tmp_path / "run"
     save_weights(run / "final", weights, TINY, META)
     (tmp_path / "notes.txt").write_text("mine")
+    user = save({"wg": {"mine": 1}, "x": torch.ones(2)}, tmp_path / "user.pt")
+    convert(path, tmp_path / "trained.pt", "nvidia")
+    # A script that goes on from a converted file, and keeps what it does not know.
+    tree = torch.load(tmp_path / "trained.pt", weights_only=True)
+    trained = save({**tree, "optimizer": {"step": 5}}, tmp_path / "trained.pt")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for source, out, to, words in (
         (path, path, "nvidia", "overwrite the checkpoint that is read"),
@@ -137,6 +143,9 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path, weights: Weights) -
         (path, tmp_path / "notes.txt", "nvidia", "did not write it"),
         (path, tmp_path, "nvidia", "is a folder"),
         (path, tmp_path / "new.pt", "wg", "name a folder"),
+        (path, tmp_path / "new.safetensors", "nvidia", r"name it new\.pt"),
+        (path, user, "nvidia", "did not write it"),
+        (path, trained, "nvidia", "did not write it"),
         (path, tmp_path / "new", "nvidea", "did you mean 'nvidia'"),
     ):
         with pytest.raises(UserError, match=words):
@@ -158,3 +167,26 @@ def test_a_hostile_checkpoint_writes_nothing(tmp_path: Path) -> None:
             convert(path, tmp_path / "out")
     assert not canary.exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, weights: Weights) -> None:
+    path = save_pickled(weights, tmp_path / "a.pt")
+    (tmp_path / "afile").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.iterdir())
+    for out, words in (
+        (tmp_path / "afile" / "x", r"afile/x cannot be written \((Not a directory|File exists)\)"),
+        (Path("/proc/x"), r"/proc/x cannot be written \(No such file or directory\)"),
+        (tmp_path / ("x" * 300), r"cannot be written \(File name too long\)"),
+        (tmp_path / "dangling", "is a link that leads nowhere"),
+    ):
+        for to in ("wg", "nvidia"):
+            with pytest.raises(UserError, match=words):
+                convert(path, out, to)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="did not write it"):
+        convert(path, tmp_path / "pipe", "nvidia")
+    with pytest.raises(UserError, match="File name too long"):
+        convert(tmp_path / ("x" * 300), tmp_path / "new")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "dangling").is_symlink()

@@ -260,3 +260,37 @@ def test_progress_that_is_no_number_is_left_out(tmp_path: Path, weights: Weights
     for value in ("many", float("nan"), 10**400, [1], True):
         path = save({"state_dict": weights, "iteration": value}, tmp_path / "a.pt")
         assert "iteration" not in read_checkpoint(path).meta
+
+
+OWN_FACTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no rate": ({"sampling_rate": None}, "does not say its sampling_rate"),
+    "no mel": ({"mel": None}, "does not say its mel"),
+    "rate is text": ({"sampling_rate": "a"}, "sampling_rate='a' must be a whole number"),
+    "other rate": ({"sampling_rate": 8000}, "mel.sampling_rate=16000 must be the model's 8000"),
+    "sigma is text": ({"sigma": "x"}, "sigma='x' must be a number"),
+    "sigma is a list": ({"sigma": []}, r"sigma=\[\] must be a number"),
+    "sigma below 0": ({"sigma": -1}, "sigma=-1 must be a number above 0"),
+    "sigma not finite": ({"sigma": float("nan")}, "sigma=nan must be"),
+    "mel is a list": ({"mel": [1]}, r"mel=\[1\] must be a group of settings"),
+    "mel is unknown": ({"mel": {**MEL, "hop": 1}}, "no setting 'mel.hop'; known"),
+    "other bands": ({"mel": {**MEL, "n_mels": 5}}, "mel.n_mels=5 must be the model's 4"),
+    "other hop": ({"mel": {**MEL, "hop_length": 32}}, "hop_length=32 must be the model's 16"),
+    "mel is too large": ({"mel": {**MEL, "n_fft": 10**12}}, "mel.n_fft=1e.12 is too large"),
+    "size is a number": ({"model": 5}, "its model is no group of settings"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_FACTS)
+def test_a_changed_model_json_is_refused(tmp_path: Path, weights: Weights, name: str) -> None:
+    changes, words = OWN_FACTS[name]
+    meta = {k: v for k, v in {**META, **changes}.items() if v is not None}
+    save_weights(tmp_path, weights, TINY, meta)
+    with pytest.raises(UserError, match=rf"model\.json is damaged.*{words}"):
+        load_model(tmp_path)
+
+
+def test_snapshots_of_before_sigma_was_kept_are_read(tmp_path: Path, weights: Weights) -> None:
+    mel = {k: v for k, v in MEL.items() if k != "win_length"}
+    save_weights(tmp_path, weights, TINY, {"sampling_rate": 16000, "mel": mel})
+    meta = load_model(tmp_path)[1]
+    assert (meta["sigma"], meta["mel"]) == (1.0, MEL)

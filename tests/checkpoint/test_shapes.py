@@ -182,3 +182,25 @@ def test_a_variant_that_wg_cannot_compute_is_refused() -> None:
     check_attributes(TINY, told, NAME)
     with pytest.raises(UserError, match=r"WN\.0\.in_layers\.2\.dilation is \(9,\), and \(4,\)"):
         check_attributes(TINY, {**told, "WN.0.in_layers.2.dilation": (9,)}, NAME)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(value: float) -> None:
+    raw = weights()
+    raw["WN.1.end.bias"][1] = value
+    with pytest.raises(UserError, match=r"some\.pt: WN\.1\.end\.bias holds values that are not"):
+        read(raw)
+
+
+def test_a_flow_without_an_inverse_is_named() -> None:
+    raw = weights()
+    for singular in (0.0, 1.0):
+        raw["convinv.2.conv.weight"][:] = singular
+        with pytest.raises(UserError, match=r"matrix of flow 2 \(convinv\.2.*has no inverse"):
+            read(raw)
+
+
+def test_a_size_that_the_weights_cannot_have_is_refused_at_once() -> None:
+    huge = FlowConfig(**{**TINY.to_dict(), "n_early_every": 10**9, "n_flows": 10**9})
+    with pytest.raises(UserError, match=r"claims 1000000000 flows.*most of them are missing"):
+        check_fit(huge, weights(), NAME)

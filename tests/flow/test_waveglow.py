@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -186,6 +187,61 @@ def test_log_det_of_a_reflection() -> None:
 def test_impossible_sizes_are_refused(changes: dict[str, int], word: str) -> None:
     with pytest.raises(UserError, match=word):
         FlowConfig(**{"n_early_every": 3, **changes})
+
+
+MEL, AUDIO = torch.zeros(1, 3, 4), torch.zeros(1, 64)
+
+
+@pytest.mark.parametrize(
+    ("mel", "changes", "message"),
+    [
+        (MEL[0], {}, r"mel of shape \(3, 4\) must be \(B, 3, F\)"),
+        (MEL.mT, {}, r"mel of shape \(1, 4, 3\) must be \(B, 3, F\)"),
+        (MEL.numpy(), {}, "mel is a ndarray and must be a torch tensor"),
+        (MEL.half(), {}, r"mel of torch\.float16 must be of torch\.float32"),
+        (MEL.double(), {}, r"mel of torch\.float64 must be of torch\.float32"),
+        (MEL[:, :, :0], {}, "without a 0"),
+        (MEL.to("meta"), {}, "mel is on meta and the model on cpu"),
+        (MEL, {"z": torch.zeros(1, 8, 9)}, r"z of shape \(1, 8, 9\) must be \(1, 8, 8\)"),
+        (MEL, {"z": torch.zeros(1, 8, 8).double()}, r"z of torch\.float64 must be"),
+        (MEL, {"sigma": float("nan")}, "sigma=nan must be a finite number"),
+        (MEL, {"sigma": -1.0}, r"sigma=-1\.0 must be"),
+        (MEL, {"sigma": "x"}, "sigma='x' must be"),
+    ],
+)
+def test_mistakes_with_infer_are_told(mel: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        WaveGlow(MICRO).infer(mel, **changes)
+
+
+@pytest.mark.parametrize(
+    ("mel", "audio", "message"),
+    [
+        (MEL, AUDIO[0], r"audio of shape \(64,\) must be \(1, T\)"),
+        (MEL, AUDIO[None], r"audio of shape \(1, 1, 64\) must be \(1, T\)"),
+        (AUDIO, MEL, r"mel of shape \(1, 64\) must be \(B, 3, F\)"),
+        (MEL, AUDIO[:, :63], "audio of 63 samples must be a multiple of 8"),
+        (MEL, torch.zeros(1, 800), "mel of 4 frames covers 80 samples and the audio has 800"),
+        (MEL, AUDIO.double(), r"audio of torch\.float64 must be of torch\.float32"),
+        (MEL, AUDIO.long(), r"audio of torch\.int64 must be of a floating dtype"),
+        (MEL, AUDIO.repeat(2, 1), r"audio of shape \(2, 64\) must be \(1, T\)"),
+        (MEL, AUDIO[:, :0], "without a 0"),
+        (MEL, AUDIO.numpy(), "audio is a ndarray"),
+    ],
+)
+def test_mistakes_with_forward_are_told(mel: Any, audio: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        WaveGlow(MICRO)(mel, audio)
+
+
+def test_autocast_takes_what_it_converts() -> None:
+    """And audio may have gaps in memory, as a channel of a stereo recording has."""
+    model = WaveGlow(MICRO)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert model(MEL.bfloat16(), AUDIO).z.isfinite().all()
+        assert model.infer(MEL.bfloat16()).isfinite().all()
+    strided = torch.randn(1, 64, 2)[..., 0]
+    assert torch.equal(model(MEL, strided).z, model(MEL, strided.contiguous()).z)
 
 
 def test_both_directions_share_the_conditioning() -> None:

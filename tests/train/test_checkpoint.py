@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from wg.errors import UserError
-from wg.train.checkpoint import SafeCheckpointIO, newest, step_path
+from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO, newest, step_path
 
 
 def sample() -> dict:
@@ -59,8 +62,24 @@ def test_damage_is_told(tmp_path: Path, file: str, damage: str) -> None:
         target.write_bytes(data[: len(data) // 2])
     else:
         target.unlink()
-    with pytest.raises(UserError, match="is corrupt"):
+    with pytest.raises(CorruptCheckpoint, match="is corrupt"):
         SafeCheckpointIO().load_checkpoint(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_failure_that_may_pass_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = step_path(tmp_path, 7)
+    SafeCheckpointIO().save_checkpoint(sample(), path)
+
+    def failing(path: Path) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("wg.train.checkpoint.sha256_file", failing)
+    with pytest.raises(UserError, match=re.escape(f"cannot be read ({os.strerror(number)})")) as e:
+        SafeCheckpointIO().load_checkpoint(path)
+    assert not isinstance(e.value, CorruptCheckpoint)
 
 
 def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:

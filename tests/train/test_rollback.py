@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from wg.checkpoint.weights import read_weights
+from wg.files import sha256_file
 from wg.measure.clock import headline
 from wg.measure.record import last_clock, read_events, status, train_curve
 from wg.sweep.launch import launch
@@ -128,10 +130,37 @@ def test_the_newest_good_checkpoint_is_found_by_trying(tiny_config: Config, pois
     data[-3] ^= 1
     damaged.write_bytes(data)
     job = build(Settings.from_config(config))
-    found = _back_to_good(job, folder, lambda: torch.autocast("cpu", enabled=False))
+    found, unread = _back_to_good(job, folder, lambda: torch.autocast("cpu", enabled=False))
+    assert not unread
     assert found == {"step": 16, "samples_seen": 16 * 2 * 4096}
     assert sorted(p.name for p in folder.iterdir()) == ["step-000000012", "step-000000016"]
     assert torch.equal(job.module.model.convinv[1].conv.weight, good["state_dict"][key])
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_left(
+    tiny_config: Config, poison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files at the worst moment must not cost a good state."""
+    config = long(tiny_config)
+    run_dir = prepare(config, [])
+    folder = run_dir / "checkpoint"
+    with poison(lambda step: step >= 18):
+        assert _run(run_dir, 0) == 1
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def failing(path: Path) -> str:
+        if "step-000000016" in str(path):
+            raise OSError(errno.EIO, "Input/output error")
+        return sha256_file(path)
+
+    monkeypatch.setattr("wg.train.checkpoint.sha256_file", failing)
+    job = build(Settings.from_config(config))
+    found, unread = _back_to_good(job, folder, lambda: torch.autocast("cpu", enabled=False))
+    assert found is not None
+    assert found["step"] == 12
+    (told,) = unread
+    assert told.endswith("step-000000016 cannot be read (Input/output error) and was left")
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_another_ranks_share_is_searched_too(tiny_config: Config, poison: Any) -> None:

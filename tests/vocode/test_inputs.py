@@ -41,6 +41,7 @@ def test_every_file_kind_and_layout_is_the_same_mel(audio: np.ndarray, tmp_path:
     np.save(tmp_path / "a.npy", mel.numpy())
     np.save(tmp_path / "frames_first.npy", mel.numpy().T)
     save_file({"mel": mel, "f0": torch.zeros(3)}, tmp_path / "a.safetensors")
+    (tmp_path / "a.npy").rename(tmp_path / "A.NPY")
     paths = [p for p in tmp_path.iterdir() if p.name != "batched.pt"]
     assert len(paths) == 5
     for path in paths:
@@ -88,6 +89,15 @@ def test_what_is_no_mel_is_refused(audio: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
     torch.save({"a": torch.zeros(2), "b": torch.zeros(3)}, tmp_path / "two.pt")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.savez(tmp_path / "zip", a=np.zeros(3))
+    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+    claims = (tmp_path / "shape.npy").read_bytes().replace(b"(19, 7)", b"(9999999999, 9)")
+    (tmp_path / "huge.npy").write_bytes(claims)
+    for name in ("empty.npy", "zip.npy", "huge.npy"):
+        cases.append((tmp_path / name, "auto", "cannot be read as a mel"))
+    cases.append((save("complex.npy", np.zeros((20, 7), complex)), "auto", "is complex"))
+    cases.append((save("loud.npy", 90 * rng.random((20, 7)) - 9), "auto", "ends below 6"))
     cases += [
         (tmp_path / "evil.pt", "auto", "evil.pt"),
         (tmp_path / "cut.safetensors", "auto", "cannot be read as a mel"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from vocode_fixtures import MEL, heard
+from tests_helpers import trained_looking
+from vocode_fixtures import CONFIG, MEL, heard
 
 import wg
 from wg.errors import UserError
 from wg.flow.denoiser import Denoiser, silence_of
+from wg.vocode.backends import Voice
 from wg.vocode.noise import Noise
 from wg.vocode.run import Vocoded, vocode
 
@@ -25,13 +28,14 @@ def run(model: Path, inputs: list[Path], out: Path, **options: Any) -> list[Voco
 
 
 def test_every_file_of_its_length_and_place(clips: Path, model_dir: Path, tmp_path: Path) -> None:
+    (clips / "song.mp3").write_text("not read")
     (clips / "notes.txt").write_text("not audio")
     said: list[str] = []
     out = tmp_path / "out"
     rows = run(model_dir, [clips], out, say=said.append)
     lengths = {row.output: len(heard(out / row.output)) for row in rows}
     assert lengths == {"a.wav": 4000, "b.wav": 50001, "sub/a.wav": 3001, "tiny.wav": 7}
-    assert any("left out 1 file that" in line for line in said)
+    assert any("left out 1: neither recordings nor mels" in line for line in said)
     assert "clipped" in said[-1]
     assert "real time" in said[-1]
 
@@ -152,7 +156,79 @@ def test_what_was_interrupted_goes_on(clips: Path, model_dir: Path, tmp_path: Pa
     soundfile.write(clips / "a.wav", np.zeros(3000), 16000)
     (out / "b.wav").unlink()
     assert sorted(r.output for r in run(model_dir, [clips], out, seed=5)) == ["a.wav", "b.wav"]
-    assert json.loads((out / "vocode.json").read_text())["settings"]["seed"] == 5
+
+
+def test_what_decides_the_sound_decides_what_is_done(clips: Path, tmp_path: Path) -> None:
+    """The same weights read in another way, or with other mels, are another model."""
+    from wg.checkpoint.weights import save_weights
+
+    made = []
+    for config, mel in (
+        (CONFIG, MEL),
+        (replace(CONFIG, swap_odd_halves=True), MEL),
+        (CONFIG, replace(MEL, f_max=7000.0)),
+    ):
+        folder = tmp_path / f"model{len(made)}"
+        meta = {"sampling_rate": 16000, "mel": vars(mel), "sigma": 0.8}
+        save_weights(folder, trained_looking(CONFIG).state_dict(), config, meta)
+        assert len(run(folder, [clips / "a.wav"], tmp_path / "out")) == 1, config
+        made.append(heard(tmp_path / "out" / "a.wav"))
+    assert not np.array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
+
+
+def test_nobodys_files_are_overwritten(clips: Path, model_dir: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    original = 0.1 * np.ones(3000)
+    soundfile.write(corpus / "b.wav", original, 16000)
+    before = (corpus / "b.wav").read_bytes()
+    with pytest.raises(UserError, match=r"b\.wav exists and `wg vocode` did not write it"):
+        run(model_dir, [clips / "b.flac"], corpus)
+    # The file of another input, in the same call.
+    for path in (tmp_path / "q" / "sub" / "z.flac", tmp_path / "qo" / "sub" / "z.wav"):
+        path.parent.mkdir(parents=True)
+        soundfile.write(path, original, 16000)
+    with pytest.raises(UserError, match=r"z\.wav is an input and would be overwritten"):
+        run(model_dir, [tmp_path / "q", tmp_path / "qo" / "sub" / "z.wav"], tmp_path / "qo")
+    assert (corpus / "b.wav").read_bytes() == before
+    assert [p.name for p in corpus.iterdir()] == ["b.wav"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "vocode.jsonl").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=r"vocode\.jsonl is not the record of a vocoding"):
+        run(model_dir, [clips / "a.wav"], tmp_path / "mine")
+    with pytest.raises(UserError, match="is a file; -o names a folder"):
+        run(model_dir, [clips / "a.wav"], corpus / "b.wav")
+
+
+def test_a_model_that_has_diverged_writes_nothing(clips: Path, tmp_path: Path) -> None:
+    from wg.vocode import run as module
+
+    class Broken:
+        def push(self, mel: torch.Tensor, z: torch.Tensor, last: bool = False) -> torch.Tensor:
+            return torch.full((1, mel.shape[2] * 256), float("nan"))
+
+    voice = Voice("broken", CONFIG, MEL, 1.0, "x", torch.device("cpu"), True, lambda *_: Broken())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "open_voice", lambda *_: voice)
+        with pytest.raises(UserError, match="is not finite"):
+            run(tmp_path, [clips / "a.wav"], tmp_path / "out")
+    assert not list(tmp_path.glob("out/**/*.wav"))
+
+
+def test_hidden_files_and_odd_names(clips: Path, model_dir: Path, tmp_path: Path) -> None:
+    (clips / "._a.wav").write_bytes(b"macOS")
+    (clips / ".cache").mkdir()
+    (clips / ".cache" / "c.wav").write_bytes(b"nothing")
+    soundfile.write(clips / "an [odd] näme.wav", np.zeros(600), 16000)
+    said: list[str] = []
+    rows = run(model_dir, [clips], tmp_path / "out", say=said.append)
+    assert len(rows) == 5
+    assert "an [odd] näme.wav" in said[-1]
+    assert any("left out 2: hidden" in line for line in said)
+    (clips / os.fsdecode(b"\xff.wav")).write_bytes((clips / "a.wav").read_bytes())
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        run(model_dir, [clips], tmp_path / "out2")
 
 
 def test_nothing_half_written_stays(clips: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -187,7 +263,7 @@ def test_mistakes_are_told_before_anything_is_written(
         ([good], out, {"sigma": -1.0}, "--sigma -1.0 must be"),
         ([good], out, {"denoise": float("nan")}, "--denoise nan must be"),
         ([good], out, {"batch": 0}, "--batch 0 must be"),
-        ([good], out, {"block": 0}, "--block 0 must be"),
+        ([good], out, {"block": 0}, "--block 0 must lie"),
         ([good], out, {"device": "tpu"}, "device=tpu is unknown"),
         ([good], out, {"backend": "onnx"}, "holds no export; make one first"),
         ([good], out, {"backend": "tensorrt"}, "holds no export"),

@@ -65,7 +65,7 @@ class LateBar:
         counts: list[ProgressColumn] = [MofNCompleteColumn()]
         if self.as_bytes:
             counts = [DownloadColumn(), TransferSpeedColumn()]
-        text = TextColumn("{task.description}")
+        text = TextColumn("{task.description}", markup=False)  # it names files
         return [text, BarColumn(), *counts, TimeRemainingColumn()]
 
     def __exit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,8 +18,9 @@ from wg.audio.bar import LateBar
 from wg.audio.cache import FileHashes, default_cache_dir
 from wg.audio.config import DataConfig, ShortClips
 from wg.audio.fetch.sources import SOURCES
-from wg.audio.io import audio_info, check_rate, resampled_length
+from wg.audio.io import audio_info, check_rate, is_cut, resampled_length
 from wg.audio.layout import SUFFIXES, folder_layout, ljspeech_layout, missing_part
+from wg.audio.names import check_name, kind_of
 from wg.audio.split import held_out_count, hold_out, order
 from wg.errors import UserError
 from wg.files import sha256_file
@@ -68,7 +70,8 @@ class Corpus:
 
 
 def load_corpus(cfg: DataConfig, progress: Callable[[int, int], None] | None = None) -> Corpus:
-    """The corpus that a config names. ``progress(done, total)`` counts files.
+    """The corpus that a config names. ``progress(done, total)`` counts files. WAVs that were cut
+    off (``wg.audio.io.is_cut``) are used as far as they go, with a line on stderr.
 
     Errors: UserError when it is missing, empty, not audio, of other rates (without
     ``resample``), or too small to hold anything out.
@@ -78,7 +81,7 @@ def load_corpus(cfg: DataConfig, progress: Callable[[int, int], None] | None = N
     files = _ljspeech_files(cfg) if cfg.kind == "ljspeech" else _folder_files(cfg)
     hashes = FileHashes(default_cache_dir())
     rates: Counter[int] = Counter()
-    found = []
+    found, cut = [], []
     try:
         with LateBar(len(files), "hashing files") as bar:
             for done, (ident, path) in enumerate(files.items(), start=1):
@@ -88,6 +91,7 @@ def load_corpus(cfg: DataConfig, progress: Callable[[int, int], None] | None = N
                     check_rate(path, rate, cfg.sampling_rate, cfg.resample)
                 n_samples = resampled_length(frames, rate, cfg.sampling_rate)
                 found.append(Utterance(ident, path, "train", n_samples, hashes.sha256(path)))
+                cut += [path] if is_cut(path) else []
                 bar.advance()
                 if progress is not None:
                     progress(done, len(files))
@@ -98,6 +102,14 @@ def load_corpus(cfg: DataConfig, progress: Callable[[int, int], None] | None = N
         raise UserError(
             f"{cfg.path} mixes sampling rates, {counts}: set data.resample=true to convert "
             f"all of it to {cfg.sampling_rate} Hz"
+        )
+    if cut:
+        # Not refused: what is there is sound, only the end is missing, and a header may be wrong.
+        print(
+            f"wg: {len(cut)} of {len(found)} files of {cfg.path} hold less than their headers say, "
+            f"the first is {cut[0]}: what there is of them is used; copy them again to have all",
+            file=sys.stderr,
+            flush=True,
         )
     return _split(cfg, found)
 
@@ -168,12 +180,16 @@ def _load_demo(cfg: DataConfig) -> Corpus:
 def _root(cfg: DataConfig, example: str) -> Path:
     if not cfg.path:
         raise UserError(f"data={cfg.kind} needs a folder: set data.path={example}")
-    root = Path(cfg.path).expanduser().resolve()
-    if not root.is_dir():
+    check_name(cfg.path)
+    try:
+        root = Path(cfg.path).expanduser()
+    except RuntimeError:  # ~nobody
+        raise UserError(f"data.path={cfg.path} names no known user: write it out") from None
+    if kind_of(root) != "folder":
         source = next((s for s in SOURCES if cfg.path == f"data/{SOURCES[s].folder}"), None)
         fetch = f"fetch it with `wg data fetch {source}`, or " if source else ""
         raise UserError(f"data.path={cfg.path} is not a folder: {fetch}set data.path={example}")
-    return root
+    return root.resolve()
 
 
 def _ljspeech_files(cfg: DataConfig) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from wg.audio.names import kind_of
 from wg.errors import UserError
 
 FULL_SCALE = 32768.0  # int16 / 32768, NVIDIA's MAX_WAV_VALUE
@@ -25,7 +26,7 @@ def audio_info(path: str | Path) -> tuple[int, int]:
     Errors: UserError when the file is missing, not audio, or empty.
     """
     path = Path(path)
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"audio file {path} does not exist: check the path")
     if path.stat().st_size == 0:
         raise UserError(f"audio file {path} is empty (0 bytes): remove it or copy it again")
@@ -39,6 +40,19 @@ def audio_info(path: str | Path) -> tuple[int, int]:
     if info.frames < 1:
         raise UserError(f"audio file {path} has no samples: remove it or copy it again")
     return info.frames, info.samplerate
+
+
+def is_cut(path: str | Path) -> bool:
+    """Whether a WAV is shorter than its header says, as when copying was cut off; what is there
+    of it can be read, and nothing complains."""
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(8)
+    stated = int.from_bytes(head[4:], "little")
+    # A writer to a pipe cannot know the length: ffmpeg states the largest number of 32 bits,
+    # SoX that of 31 bits less a page, others 0.
+    known = 0 < stated < 0xFFFFFF00 and not 0x7FFFF000 <= stated < 0x80000000
+    return head[:4] == b"RIFF" and known and path.stat().st_size < stated + 8
 
 
 def check_rate(path: str | Path, found: int, wanted: int, resample: bool) -> None:
@@ -90,6 +104,12 @@ def read_audio(path: str | Path, sampling_rate: int, resample: bool = False) -> 
             "remove it or copy it again"
         ) from None
     audio: np.ndarray = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1)
+    check_samples(path, audio)
+    return resample_audio(audio, rate, sampling_rate)
+
+
+def check_samples(path: str | Path, audio: np.ndarray) -> None:
+    """UserError when float samples of the file are not finite or not scaled to [-1, 1]."""
     if not np.isfinite(audio).all():
         raise UserError(f"{path} holds samples that are not finite: remove it or convert it again")
     peak = float(np.abs(audio).max(initial=0.0))
@@ -98,7 +118,6 @@ def read_audio(path: str | Path, sampling_rate: int, resample: bool = False) -> 
             f"{path} reaches {peak:g} where full scale is 1: rescale it to [-1, 1] "
             "or convert it to 16-bit PCM"
         )
-    return resample_audio(audio, rate, sampling_rate)
 
 
 def to_int16(audio: np.ndarray) -> tuple[np.ndarray, float]:

@@ -37,6 +37,12 @@ class MelConfig:
         for name in ("sampling_rate", "n_fft", "hop_length", "win_length", "n_mels"):
             if getattr(self, name) < 1:
                 raise UserError(f"mel.{name}={getattr(self, name)} must be at least 1")
+        if self.n_fft % 2:
+            # Half of it is padded at either end; an odd one would lack the last frame.
+            raise UserError(
+                f"mel.n_fft={self.n_fft} must be even: set {self.n_fft - 1 or 2} or "
+                f"{self.n_fft + 1}"
+            )
         if self.win_length > self.n_fft:
             raise UserError(
                 f"mel.win_length={self.win_length} is longer than mel.n_fft={self.n_fft}: "

@@ -19,7 +19,10 @@ class MelStream:
     def __init__(self, config: MelConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.spectrogram = MelSpectrogram(config).to(device)
-        self._audio: Tensor | None = None  # from the first sample of the next frame's window on
+        self._audio: Tensor | None = None  # what is still needed
+        # Where in it the next frame's window starts. Not at 0 while samples before it are kept
+        # to be reflected at the end, and beyond it while a hop longer than n_fft skips some.
+        self._start = 0
         self._begun = False
         self._samples = self._frames = 0
 
@@ -41,13 +44,16 @@ class MelStream:
         if last:
             tail = F.pad(x[None, None, -(half + 1) :], (0, half), mode="reflect")[0, 0, -half:]
             x = torch.cat([x, tail])
-        n = (x.shape[0] - c.n_fft) // c.hop_length + 1
+        n = (x.shape[0] - self._start - c.n_fft) // c.hop_length + 1
         if last:
             n = c.n_frames(self._samples) - self._frames
-        if n < 1:
-            self._audio = x
-            return none
-        mel = self.spectrogram.of_padded(x[None], n)[0]
-        self._audio = x[n * c.hop_length :]
-        self._frames += n
+        mel = none
+        if n > 0:
+            mel = self.spectrogram.of_padded(x[None, self._start :], n)[0]
+            self._start += n * c.hop_length
+            self._frames += n
+        # The end of the audio is reflected, so its last half + 1 samples must stay.
+        done = max(0, min(self._start, x.shape[0] - (half + 1)))
+        self._audio = x[done:]
+        self._start -= done
         return mel

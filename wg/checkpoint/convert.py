@@ -5,13 +5,14 @@ state dict out. Exact both ways: not a bit of a weight changes, except halves th
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from wg.checkpoint.folder import FORMAT, save_weights
+from wg.checkpoint.folder import FORMAT, is_ours, save_weights
 from wg.checkpoint.layouts import is_folded, per_layer_cond
 from wg.checkpoint.read import Checkpoint, Coupling, nvidia_mel, own_folder, read_checkpoint
 from wg.checkpoint.shapes import expected_shapes
@@ -29,6 +30,9 @@ _FACTS = (
     "sampling_rate", "mel", "sigma", "recipe", "run", "layout", "iteration", "epoch",
     "learning_rate", "source", "source_sha256", "assumed",
 )  # fmt: skip
+
+_PROGRESS = ("iteration", "epoch", "learning_rate")
+_WRITTEN = {"state_dict", "config", "wg", *_PROGRESS}  # the keys of a torch.save file
 
 
 def convert(
@@ -57,12 +61,16 @@ def convert(
     _check_place(source, out, to)
     checkpoint = read_checkpoint(source, coupling)
     meta = _facts(checkpoint, source, sampling_rate)
-    if to == "wg":
-        save_weights(out, checkpoint.weights, checkpoint.config, meta)
-        notes: list[str] = []
-    else:
-        data, notes = _torch_file(checkpoint, meta, to)
-        write_atomic(out, data)
+    notes: list[str] = []
+    try:
+        if to == "wg":
+            save_weights(out, checkpoint.weights, checkpoint.config, meta)
+        else:
+            data, notes = _torch_file(checkpoint, meta, to)
+            write_atomic(out, data)
+    except OSError as e:
+        why = os.strerror(e.errno) if e.errno else str(e)
+        raise UserError(f"{out} cannot be written ({why}); name another place.") from None
     return _sentence(source, out, to, checkpoint, meta, notes)
 
 
@@ -114,7 +122,7 @@ def _torch_file(
             "NVIDIA's classes build an upsampling of 1024 / 256 only, and this one is "
             f"{config.upsample_kernel} / {config.upsample_stride}"
         )
-    told = {k: meta[k] for k in ("iteration", "epoch", "learning_rate") if k in meta}
+    told = {k: meta[k] for k in _PROGRESS if k in meta}
     tree = {
         "state_dict": {k: v.detach().cpu().contiguous() for k, v in weights.items()},
         "config": nvidia_arguments(config),
@@ -144,39 +152,60 @@ def nvidia_arguments(config: FlowConfig) -> dict[str, Any]:
 
 def _check_place(source: Path, out: Path, to: Layout) -> None:
     """``out`` must be free, or something that :func:`convert` wrote and may write again."""
+    # os.path's questions say no, and raise nothing, where a name is too long or not to be seen.
     for place in (out, out / "final"):
-        if source.exists() and place.exists() and place.samefile(own_folder(source) or source):
+        both = os.path.exists(source) and os.path.exists(place)
+        if both and place.samefile(own_folder(source) or source):
             raise UserError(f"{out} would overwrite the checkpoint that is read; name another.")
+    there = os.path.exists(out)
+    if os.path.islink(out) and not there:
+        raise UserError(f"{out} is a link that leads nowhere; remove it or name another place.")
     if to == "wg":
         if out.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
             raise UserError(f"{out} names a file and wg's layout is a folder; name a folder.")
-        if out.exists() and not out.is_dir():
+        if there and not out.is_dir():
             raise UserError(f"{out} is a file, and wg's layout is a folder; name another place.")
-        if out.is_dir() and any(out.iterdir()) and not _is_own_folder(out):
+        if there and any(_entries(out)) and not _is_own_folder(out):
             raise UserError(
                 f"{out} is not empty and `wg convert` did not write it; name another folder."
             )
-    elif out.is_dir():
+    elif out.suffix.lower() == ".safetensors":
+        raise UserError(
+            f"{out} names a safetensors file and --to {to} writes one of torch.save; name it "
+            f"{out.with_suffix('.pt').name}."
+        )
+    elif os.path.isdir(out):
         raise UserError(
             f"{out} is a folder, and this layout is one file; name it, as {out}/{to}.pt."
         )
-    elif out.exists() and not _is_own_file(out):
+    elif there and not _is_own_file(out):
         raise UserError(f"{out} exists and `wg convert` did not write it; name another file.")
 
 
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as e:
+        why = os.strerror(e.errno or 0)
+        raise UserError(f"{folder} cannot be read ({why}); name another folder.") from None
+
+
 def _is_own_folder(folder: Path) -> bool:
-    if {p.name for p in folder.iterdir()} - {"model.json", "model.safetensors"}:
+    if {*_entries(folder)} - {"model.json", "model.safetensors"}:
         return False
-    info = read_json(folder / "model.json") if (folder / "model.json").exists() else None
-    return isinstance(info, dict) and info.get("format") == FORMAT and "source_sha256" in info
+    place = folder / "model.json"
+    info = read_json(place) if os.path.isfile(place) else None
+    return is_ours(info) and "source_sha256" in info
 
 
 def _is_own_file(path: Path) -> bool:
+    """With nothing in it that :func:`convert` does not write: a training script that goes on from
+    such a file may carry its ``wg`` along."""
     try:
-        tree = read_torch(path)
+        tree = read_torch(path) if path.is_file() else None  # a pipe would be waited for
     except UserError:
         return False
-    return isinstance(tree, dict) and isinstance(tree.get("wg"), dict)
+    return isinstance(tree, dict) and is_ours(tree.get("wg")) and set(tree) <= _WRITTEN
 
 
 def _sentence(

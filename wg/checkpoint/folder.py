@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -17,6 +17,11 @@ from wg.files import read_json, sha256_bytes, write_atomic, write_json
 from wg.flow.config import FlowConfig
 
 FORMAT = "wg-waveglow-1"
+
+
+def is_ours(info: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether wg wrote this: a model.json, or what ``wg convert`` leaves under ``wg`` in a file."""
+    return isinstance(info, dict) and info.get("format") == FORMAT
 
 
 def save_weights(
@@ -39,7 +44,7 @@ def save_weights(
 def read_weights(folder: Path) -> tuple[FlowConfig, dict[str, Tensor], dict[str, Any]]:
     """(size, weights, meta). Raises :class:`UserError` when damaged or not a model of wg's."""
     info = read_json(folder / "model.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
+    if not is_ours(info):
         raise UserError(f"{folder / 'model.json'} does not describe a model of this version of wg.")
     path = folder / "model.safetensors"
     try:
@@ -51,7 +56,10 @@ def read_weights(folder: Path) -> tuple[FlowConfig, dict[str, Tensor], dict[str,
             f"{path} is corrupt: its hash is not the one in model.json; take it from a copy or "
             "train again."
         )
-    return FlowConfig.from_dict(info.get("model", {})), parse_safetensors(data, path), info
+    size = info.get("model", {})
+    if not isinstance(size, dict):
+        raise UserError(f"{folder / 'model.json'} is damaged: its model is no group of settings.")
+    return FlowConfig.from_dict(size), parse_safetensors(data, path), info
 
 
 def parse_safetensors(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from wg.checkpoint.folder import FORMAT, parse_safetensors, read_weights
+from wg.checkpoint.facts import checked_facts
+from wg.checkpoint.folder import is_ours, parse_safetensors, read_weights
 from wg.checkpoint.layouts import Found, Translated, find_state, translate
 from wg.checkpoint.shapes import check_attributes, check_fit, infer_config
 from wg.checkpoint.torchfile import read_torch
@@ -58,7 +59,7 @@ def read_checkpoint(path: Path, coupling: Coupling = "auto") -> Checkpoint:
     folder = own_folder(path)
     if folder is not None:
         return _read_own(folder, coupling)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(
             f"{path} is a folder without a model: a model folder has model.json, a finished run "
             "final/model.json; for another checkpoint name its file."
@@ -71,7 +72,7 @@ def own_folder(path: Path) -> Path | None:
     folder that one of the files is in."""
     inside = path.parent if path.name in ("model.json", "model.safetensors") else path
     for folder in (path / "final", inside):
-        if (folder / "model.json").is_file():
+        if os.path.isfile(folder / "model.json"):  # False too where a name is too long to exist
             return folder
     return None
 
@@ -84,7 +85,7 @@ def _read_own(folder: Path, coupling: Coupling) -> Checkpoint:
             f"coupling={coupling}; leave the coupling out, or convert the original file again."
         )
     check_fit(config, weights, str(folder))
-    return Checkpoint(config, weights, meta)
+    return Checkpoint(config, weights, checked_facts(meta, config, str(folder / "model.json")))
 
 
 def _read_foreign(path: Path, coupling: Coupling) -> Checkpoint:
@@ -119,7 +120,9 @@ def _read_foreign(path: Path, coupling: Coupling) -> Checkpoint:
         "source_sha256": sha256_file(path),
         "assumed": own.get("assumed") or [],
     }
-    if not own:
+    if own:
+        meta = checked_facts(meta, config, name)
+    else:
         meta["assumed"] = _assumed(config, hints, found, translated, coupling)
     return Checkpoint(config, translated.weights, meta)
 
@@ -168,7 +171,7 @@ def _hints(tree: Any, found: Found, prefix: str) -> dict[str, Any]:
 def _own_facts(tree: Any, name: str) -> dict[str, Any]:
     """What ``wg convert`` left in a file that it wrote, checked; {} for any other file."""
     own = tree.get("wg") if isinstance(tree, dict) else None
-    if not isinstance(own, dict) or own.get("format") != FORMAT:
+    if not is_ours(own):
         return {}
     model, mel = own.get("model"), own.get("mel")
     texts = (own.get("recipe"), own.get("run"), *_list(own.get("assumed")))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wg.checkpoint.layouts import shown
@@ -21,6 +22,7 @@ TRIED = (
 )
 
 _IN_FLOW = re.compile(r"(convinv|WN)\.([0-9]{1,4})\..+")
+_MIXING = re.compile(r"convinv\.([0-9]+)\.conv\.weight")
 _IN_LAYER = re.compile(r"WN\.0\.in_layers\.([0-9]{1,4})\..+")
 # NVIDIA's upsampling is four times as long as its stride: 1024 to 256.
 KERNEL_PER_STRIDE = 4
@@ -137,7 +139,12 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
 
 def check_fit(config: FlowConfig, weights: Mapping[str, Tensor], source: str) -> None:
     """Raises :class:`UserError` naming the first keys that differ from a model of this size:
-    missing, unexpected, or of another shape."""
+    missing, unexpected, or of another shape; or the first weight that cannot be computed with."""
+    if config.n_flows * config.n_layers > len(weights):  # before all of their names are made
+        raise UserError(
+            f"{source} claims {config.n_flows} flows of {config.n_layers} layers, but holds only "
+            f"{len(weights)} weights: most of them are missing."
+        )
     wanted = expected_shapes(config, lambda name: f"{name}.weight" in weights)
     missing = [n for n in wanted if n not in weights]
     unexpected = [n for n in weights if n not in wanted]
@@ -155,6 +162,25 @@ def check_fit(config: FlowConfig, weights: Mapping[str, Tensor], source: str) ->
             f"{config.n_channels} channels, {config.n_layers} layers, {config.n_mels} mel bands): "
             f"{'; '.join(told)}. wg knows these layouts: {TRIED}."
         )
+
+    _check_values(weights, source)
+
+
+def _check_values(weights: Mapping[str, Tensor], source: str) -> None:
+    """Weights of the right shapes that give no audio all the same."""
+    for name, value in weights.items():
+        # The extremes tell it in one pass: NaN is both where there is one.
+        if not value.is_floating_point() or not torch.stack(value.aminmax()).isfinite().all():
+            raise UserError(
+                f"{source}: {name} holds values that are not finite numbers, so the model gives no "
+                "audio; take an earlier or another checkpoint."
+            )
+        flow = _MIXING.fullmatch(name)
+        if flow and not bool(torch.linalg.inv_ex(value[:, :, 0].float())[0].isfinite().all()):
+            raise UserError(
+                f"{source}: the matrix of flow {flow[1]} ({name}) has no inverse, so the model "
+                "gives no audio; take an earlier or another checkpoint."
+            )
 
 
 def check_attributes(config: FlowConfig, attributes: Mapping[str, Any], source: str) -> None:

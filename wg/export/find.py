@@ -50,7 +50,7 @@ def _model_in(path: Path) -> Path | None:
 def _winner(report: Path, results: Any) -> Path:
     winner = results.get("winner") if isinstance(results, dict) else None
     run = winner.get("run") if isinstance(winner, dict) else None
-    if not run:
+    if not isinstance(run, str) or not run:
         raise UserError(
             f"{report / 'results.json'} names no winner; read the report for the reason, or name "
             "the run directory to export."

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wg.flow.config import FlowConfig
 from wg.flow.stream import AudioStream, InverseStream
 from wg.flow.waveglow import WaveGlow
 
@@ -20,14 +21,14 @@ _N_FFT, _HOP = 1024, 256
 
 def silence_of(model: WaveGlow) -> Tensor:
     """Audio (1, T) that ``model`` makes of :data:`BIAS_FRAMES` frames of zeros, sigma 0."""
-    weight = model.upsample.weight
-    return _silence_from(InverseStream(model, sigma=0.0), model, weight)
+    return silence_from(InverseStream(model, sigma=0.0), model.config, model.upsample.weight.device)
 
 
-def _silence_from(stream: AudioStream, model: WaveGlow, like: Tensor) -> Tensor:
-    c = model.config
-    mel = like.new_zeros(1, c.n_mels, BIAS_FRAMES)
-    z = like.new_zeros(model.z_shape(1, BIAS_FRAMES))
+def silence_from(stream: AudioStream, config: FlowConfig, device: torch.device) -> Tensor:
+    """The same from any backend's ``stream``, whose sigma must be 0."""
+    mel = torch.zeros(1, config.n_mels, BIAS_FRAMES, device=device)
+    groups = BIAS_FRAMES * config.upsample_stride // config.n_group
+    z = torch.zeros(1, config.n_group, groups, device=device)
     return stream.push(mel, z, last=True)
 
 
@@ -61,6 +62,8 @@ class Denoiser:
         """The next samples (B, n) -> what is certain by now, in order and without gaps; the rest
         with ``last``."""
         half = _N_FFT // 2
+        if audio.device != self.bias.device:  # where the audio is, the work is done
+            self.bias, self.window = self.bias.to(audio.device), self.window.to(audio.device)
         self._owed += audio.shape[1]
         x = audio if self._audio is None else torch.cat([self._audio, audio], dim=1)
         if not self._begun:
@@ -85,6 +88,8 @@ class Denoiser:
         self._skip -= skip
         out = out[:, skip:][:, : self._owed]
         self._owed -= out.shape[1]
+        if last:
+            self._reset()
         return out.to(audio.dtype)
 
     def _overlap_add(self, x: Tensor, n: int, last: bool) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wg.errors import UserError
+from wg.flow.check import check_scale, check_tensor
 from wg.flow.config import FlowConfig
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
 from wg.flow.wn import WN
@@ -50,13 +52,38 @@ class WaveGlow(nn.Module):
         # What is known of a loaded model: sampling rate, mel settings, where from.
         self.meta: dict[str, Any] = {}
 
+    def _check(self, mel: Tensor, audio: Tensor | None = None, z: Tensor | None = None) -> None:
+        """Raises :class:`UserError` for what a caller got wrong; reads shapes and never values,
+        so it is free on a GPU and passes a tracer."""
+        c, like = self.config, self.upsample.weight
+        # Autocast converts what enters the couplings, but not the signal in forward.
+        cast = torch.is_autocast_enabled(like.device.type)
+        check_tensor("mel", mel, ("B", c.n_mels, "F"), like, any_float=cast)
+        if z is not None:
+            check_tensor("z", z, self.z_shape(mel.shape[0], mel.shape[2]), like, any_float=cast)
+        if audio is not None:
+            check_tensor("audio", audio, (mel.shape[0], "T"), like, any_float=True)
+            # Halves are computed with in fp32, like the matrices that mix them.
+            exact = [torch.promote_types(t.dtype, torch.float32) for t in (audio, like)]
+            if exact[0] != exact[1]:
+                raise UserError(f"audio of {audio.dtype} must be of {like.dtype}, as the model is.")
+            if audio.shape[1] % c.n_group:
+                raise UserError(
+                    f"audio of {audio.shape[1]} samples must be a multiple of {c.n_group}: cut it "
+                    "or add zeros."
+                )
+
     # -- conditioning ---------------------------------------------------------------------
 
     def group_mel(self, mel: Tensor, samples: int) -> Tensor:
         """mel (B, n_mels, F) -> the upsampled mel of the first ``samples`` samples, in groups:
         (B, n_mels * n_group, T'), index mel * n_group + offset in the group."""
         up = self.upsample(mel)
-        assert up.shape[2] >= samples, f"{mel.shape[2]} mel frames do not cover {samples} samples"
+        if up.shape[2] < samples:
+            raise UserError(
+                f"mel of {mel.shape[2]} frames covers {up.shape[2]} samples and the audio has "
+                f"{samples}: they must be of the same speech, and the mel of this model's hop."
+            )
         B, M, _ = up.shape
         G = self.config.n_group
         up = up[:, :, :samples].reshape(B, M, samples // G, G)
@@ -79,13 +106,14 @@ class WaveGlow(nn.Module):
         """mel (B, n_mels, F), audio (B, T) with T a multiple of n_group -> :class:`FlowOutput`.
 
         The upsampled mel must cover the audio; its first T samples are used. ``shared`` is
-        :meth:`conditioning` of the mel, when it is known already.
+        :meth:`conditioning` of the mel, when it is known already. Raises :class:`UserError` for
+        arguments of other shapes, dtypes or devices.
         """
+        self._check(mel, audio=audio)
         G = self.config.n_group
         B, T = audio.shape
-        assert T % G == 0, f"audio of {T} samples is not a whole number of groups of {G}"
         grouped = None if shared is not None else self.group_mel(mel, T)
-        x = audio.view(B, T // G, G).transpose(1, 2)
+        x = audio.reshape(B, T // G, G).transpose(1, 2)
 
         early: list[Tensor] = []
         log_s_sum = audio.new_zeros(B)
@@ -154,12 +182,14 @@ class WaveGlow(nn.Module):
 
         z (B, n_group, T') unit noise in :meth:`forward`'s layout, scaled by ``sigma`` here;
         drawn from ``generator`` when not given. Differentiable; wrap in ``no_grad`` to vocode.
+        Raises :class:`UserError` for arguments of other shapes, dtypes or devices.
         """
+        self._check(mel, z=z)
+        check_scale("sigma", sigma)
         c = self.config
         B, _, frames = mel.shape
         if z is None:
             z = self.noise(B, frames, generator)
-        assert z.shape == self.z_shape(B, frames), (tuple(z.shape), self.z_shape(B, frames))
         # The transposed convolution's tail covers no frame of its own.
         grouped = None if shared is not None else self.group_mel(mel, frames * c.upsample_stride)
         z = sigma * z

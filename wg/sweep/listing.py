@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
+from wg.audio.names import shown
 from wg.console import console
 from wg.errors import UserError, nearest
 from wg.measure.clock import headline
@@ -20,7 +22,8 @@ def show_strategies() -> None:
     for column in ("strategy", "kind", "sets", "refuses", "what"):
         table.add_column(column, overflow="fold")
     for s in all_strategies().values():
-        table.add_row(s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary)
+        cells = (s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary)
+        table.add_row(*map(Text, cells))  # Text: a plug-in's words are not markup
     console().print(table)
     print("\nTwo strategies that set the same slot conflict. A card: wg strategies NAME")
 
@@ -40,7 +43,7 @@ def show_runs(sweep: Path) -> None:
     """How far every run of a sweep is."""
     found = runs_in(sweep)
     if not found:
-        raise UserError(f"{sweep} holds no runs; make some with wg train out={sweep}")
+        raise UserError(f"{shown(sweep)} holds no runs; make some with wg train out={shown(sweep)}")
     table = Table(box=None, pad_edge=False)
     for column in ("run", "status", "step", "audio s", "loss", "charged s", "scored"):
         table.add_column(column, justify="left" if column in ("run", "status") else "right")
@@ -59,7 +62,7 @@ def show_runs(sweep: Path) -> None:
         spent = headline(clock, start.get("clock_kind", "cpu")) if clock else 0.0
         scored = {e["index"] for e in events if e["event"] == "score"}
         table.add_row(
-            run_dir.name,
+            Text(shown(run_dir.name)),  # not markup, whatever the user called it
             status(events) + _good_to(events),
             str(reached["step"]),
             f"{reached['audio_seconds']:.0f}",

@@ -16,12 +16,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wg.errors import UserError
 from wg.files import fsync_dir, sha256_bytes, sha256_file, write_atomic
 
 _TENSORS, _TREE = "tensors.safetensors", "checkpoint.json"
+
+
+class CorruptCheckpoint(UserError):
+    """A checkpoint that is proven bad: a file is missing or does not match its hash. Any other
+    failure to read one may pass, and says nothing of the checkpoint."""
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -62,15 +68,25 @@ class SafeCheckpointIO(CheckpointIO):
         path = Path(path)
         mend = f"delete {path} to resume from the one before it, or from the start"
         try:
-            head = json.loads((path / _TREE).read_text())
+            head = json.loads((path / _TREE).read_bytes())
             tree, wanted = head["tree"], head["tensors_sha256"]
             sound = sha256_bytes(tree.encode()) == head["tree_sha256"]
             sound = sound and sha256_file(path / _TENSORS) == wanted
-        except (OSError, ValueError, KeyError, AttributeError):
+            tensors = load_file(path / _TENSORS) if sound else {}
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            sound = False
+        except (OSError, SafetensorError) as e:
+            # The disk, or too many open files: the checkpoint itself may be good.
+            why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+            raise UserError(
+                f"checkpoint {path} cannot be read ({why}); mend that and try again, or {mend}."
+            ) from None
+        except (ValueError, KeyError, AttributeError, TypeError):
             sound = False
         if not sound:
-            raise UserError(f"checkpoint {path} is corrupt (its hash does not match); {mend}.")
-        tensors = load_file(path / _TENSORS)
+            raise CorruptCheckpoint(
+                f"checkpoint {path} is corrupt (its hash does not match); {mend}."
+            )
         loaded = _decode(json.loads(tree), tensors)
         assert isinstance(loaded, dict)
         return loaded

@@ -18,7 +18,7 @@ from wg.errors import UserError
 from wg.flow.waveglow import nll
 from wg.measure.record import read_events, snapshots
 from wg.train.build import Job
-from wg.train.checkpoint import SafeCheckpointIO
+from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO
 from wg.train.data import SegmentStream
 from wg.train.diagnose import Finding, Level, diagnose, level
 from wg.train.guard import all_finite
@@ -56,10 +56,12 @@ def roll_back(
     it. ``autocast`` makes the context of a forward pass; ``why`` is the guard's reason to stop.
 
     Afterwards the newest checkpoint is the newest good one, and ``final`` leads to good weights.
+    A checkpoint that cannot be read now, but is not known to be bad, stays; the cause tells of it.
     """
     from_step = job.data.step
     cause, mend = explain(job, batch, why, autocast)
-    good = _back_to_good(job, run_dir / "checkpoint", autocast)
+    good, unread = _back_to_good(job, run_dir / "checkpoint", autocast)
+    cause = "; ".join([cause, *unread])
     step, samples = (good["step"], good["samples_seen"]) if good else (0, 0)
     snapshot = _good_snapshot(run_dir, step)
     if snapshot is not None:
@@ -117,19 +119,26 @@ def _mend(job: Job, finding: Finding, facts: Level) -> str:
     return calmer
 
 
-def _back_to_good(job: Job, folder: Path, autocast: Autocast) -> dict[str, Any] | None:
+def _back_to_good(
+    job: Job, folder: Path, autocast: Autocast
+) -> tuple[dict[str, Any] | None, list[str]]:
     """Load the weights of the newest checkpoint that is sound, finite and gives a finite loss;
-    newer ones are removed. Returns where its stream stands, or None when there is none."""
+    newer ones that are proven bad are removed. Returns where its stream stands, or None when there
+    is none, and a clause for each newer one that could not be read and was left."""
+    unread: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             checkpoint = SafeCheckpointIO().load_checkpoint(path)
-        except UserError:
+        except CorruptCheckpoint:
             checkpoint = None
+        except UserError as e:
+            unread.append(f"{str(e).partition(';')[0]} and was left")
+            continue
         if checkpoint is not None and _is_good(job, checkpoint, autocast):
             stands: dict[str, Any] = checkpoint[type(job.data).__qualname__]
-            return stands
+            return stands, unread
         shutil.rmtree(path, ignore_errors=True)
-    return None
+    return None, unread
 
 
 def _is_good(job: Job, checkpoint: dict[str, Any], autocast: Autocast) -> bool:

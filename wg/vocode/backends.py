@@ -21,6 +21,7 @@ from wg.export.tensorrt import NotRunnable, engine_runner, find_backend
 from wg.flow.config import FlowConfig
 from wg.flow.stream import AudioStream, InverseStream, OverlapStream, SideBySide, reach_frames
 
+_MOST_FRAMES = 1 << 13  # a minute and a half at 22,050 Hz; whole batches of it are held at once
 Name = Literal["torch", "onnx", "tensorrt"]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -50,11 +51,11 @@ def open_voice(model: Path, backend: Name, device: Device, block: int) -> Voice:
 
     Raises :class:`UserError` when there is none, or no export of it, or no device for it.
     """
+    if not 1 <= block <= _MOST_FRAMES:
+        raise UserError(f"--block {block} must lie between 1 and {_MOST_FRAMES} mel frames.")
     where = resolve_device(device)
     if backend == "torch":
         return _torch(model, where, block)
-    if block < 1:
-        raise UserError(f"--block {block} must be at least 1 frame.")
     if backend == "onnx":
         return _exported(model, ONNX, block, lambda data, _: onnx_runner(data))
     if backend == "tensorrt":
@@ -74,8 +75,6 @@ def resolve_device(device: str) -> torch.device:
 
 
 def _torch(path: Path, device: torch.device, block: int) -> Voice:
-    if block < 1:
-        raise UserError(f"--block {block} must be at least 1 frame.")
     found = find_model(path)
     model, meta = load_model(found)
     model = model.remove_weight_norm().to(device).eval()
@@ -137,9 +136,8 @@ def _exported(
 
 
 def _export_folder(path: Path) -> Path:
-    """``path`` itself or its ``export/``, also of the run that a report's winner names."""
-    places = [path, path / "export"]
-    for place in places:
+    """``path`` itself or its ``export/``."""
+    for place in (path, path / "export"):
         if (place / manifests.NAME).is_file():
             return place
     raise UserError(f"{path} holds no export; make one first: wg export {path}")

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from wg.audio import layout
-from wg.audio.io import FULL_SCALE, LOUDEST, audio_info, resampled_length
+from wg.audio.io import FULL_SCALE, audio_info, check_samples, is_cut, resampled_length
 from wg.audio.mel import MelConfig
 from wg.audio.mel_stream import MelStream
+from wg.audio.names import check_name, shown
 from wg.errors import UserError
 from wg.vocode import mels
 
@@ -72,11 +73,18 @@ def collect(given: Sequence[Path], out: Path | None, how: Reading, say: Say) -> 
                     f"{found[name].source} and {source} would both be written to {name}; vocode "
                     "them into separate folders."
                 )
-            if out is not None and (out / name).resolve() == source.resolve():
-                raise UserError(
-                    f"{source} would be overwritten by its own copy; name another output folder."
-                )
+            check_name(source)
             found[name] = _input(name, source, how)
+            if source.suffix.lower() in _AUDIO and is_cut(source):
+                say(f"{source} is shorter than its header says, as if copying had been cut off")
+    if out is not None:
+        sources = {i.source.resolve() for i in found.values()}
+        for name in found:
+            if (out / name).resolve() in sources:
+                raise UserError(
+                    f"{out / name} is an input and would be overwritten; name another output "
+                    "folder."
+                )
     return list(found.values())
 
 
@@ -91,6 +99,8 @@ def _files(given: Path, out: Path | None, say: Say) -> list[tuple[Path, Path]]:
                 f"({_listed(mels.SUFFIXES)}); convert it first."
             )
         return [(given, Path(given.name))]
+    if given.exists() and not given.is_dir():
+        raise UserError(f"{given} is no regular file; - reads raw PCM from standard input.")
     if not given.is_dir():
         raise UserError(f"{given} does not exist; name recordings, mels, or folders of them.")
     if out is not None and out.resolve().is_relative_to(given.resolve()):
@@ -98,17 +108,20 @@ def _files(given: Path, out: Path | None, say: Say) -> list[tuple[Path, Path]]:
             f"the output folder {out} lies inside the input folder {given}, so a second run "
             "would vocode its own output; name one outside."
         )
-    everything = [p for p in sorted(given.rglob("*")) if p.is_file()]
-    found = [p for p in everything if p.suffix.lower() in _AUDIO | mels.SUFFIXES]
-    if not found:
+    listing = layout.audio_files(given, _AUDIO | mels.SUFFIXES)
+    if not listing.found:
         raise UserError(
             f"{given} holds nothing to vocode: no {_listed(_AUDIO | mels.SUFFIXES)} file in it or "
             "below it."
         )
-    if len(found) < len(everything):
-        n = len(everything) - len(found)
-        say(f"{given}: left out {n} file{'s' * (n > 1)} that are neither recordings nor mels")
-    return [(p, p.relative_to(given)) for p in found]
+    for left, why in (
+        (listing.hidden, "hidden"),
+        (listing.foreign, "neither recordings nor mels"),
+        (listing.closed, "folders that are links or may not be read"),
+    ):
+        if left:
+            say(f"{given}: left out {len(left)}: {why}, such as {shown(left[0])}")
+    return [(p, p.relative_to(given)) for p in listing.found]
 
 
 def _listed(suffixes: set[str]) -> str:
@@ -166,7 +179,9 @@ def _blocks(source: Path, n_samples: int, how: Reading) -> Iterator[np.ndarray]:
             while left > 0:
                 block = file.read(1 << 18, dtype="float32", always_2d=True)
                 ended = len(block) == 0
-                mono = convert(_checked(source, block.mean(axis=1)), ended)[:left]
+                mono = block.mean(axis=1)
+                check_samples(source, mono)
+                mono = convert(mono, ended)[:left]
                 if ended and len(mono) < left:  # the converter may fall short by rounding
                     mono = np.pad(mono, (0, left - len(mono)))
                 left -= len(mono)
@@ -186,21 +201,11 @@ def _converter(rate: int, wanted: int) -> Callable[[np.ndarray, bool], np.ndarra
     return lambda block, ended: stream.resample_chunk(block, last=ended)
 
 
-def _checked(source: Path, block: np.ndarray) -> np.ndarray:
-    if not np.isfinite(block).all():
-        raise UserError(f"{source} holds samples that are not finite: convert it again")
-    peak = float(np.abs(block).max(initial=0.0))
-    if peak > LOUDEST:
-        raise UserError(
-            f"{source} reaches {peak:g} where full scale is 1: rescale it to [-1, 1] or convert "
-            "it to 16-bit PCM"
-        )
-    return block
-
-
 def _stdin(item: Input) -> Iterator[np.ndarray]:
     """Raw 16-bit little-endian mono samples, as they come."""
     half, samples = b"", 0
+    if sys.stdin is None:
+        raise UserError("standard input is closed; pipe raw 16-bit mono PCM into it.")
     pipe = cast(io.BufferedReader, sys.stdin.buffer)  # read1: what there is, without waiting
     while data := pipe.read1(1 << 16):
         data = half + data

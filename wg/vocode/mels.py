@@ -15,6 +15,7 @@ from wg.checkpoint.torchfile import read_torch
 from wg.errors import UserError, nearest
 
 SUFFIXES = {".npy", ".pt", ".pth", ".safetensors"}
+_LOUDEST = 6.0  # nats: ln of the 400 or so that a full-scale tone can add up to in a mel band
 Scale = Literal["auto", "log", "magnitude", "power", "db"]
 
 
@@ -42,15 +43,22 @@ def read_mel(path: Path, n_mels: int, scale: Scale = "auto") -> Tensor:
 
 
 def _array(path: Path) -> Tensor:
+    kind = path.suffix.lower()
     try:
-        if path.suffix == ".npy":
-            # Never pickles: an .npy file of objects would run code.
-            return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
-        if path.suffix == ".safetensors":
-            return _pick(path, _safetensors(path)).float()
-    except (OSError, ValueError, TypeError) as e:
-        raise UserError(f"{path} cannot be read as a mel ({e}); make it again.") from None
-    return _pick(path, read_torch(path)).float()
+        if kind == ".npy":
+            # Never pickles: an .npy file of objects would run code. Mapped: a header that claims
+            # more than the file holds is found out, not believed.
+            mel = torch.from_numpy(np.array(np.load(path, allow_pickle=False, mmap_mode="r")))
+        elif kind == ".safetensors":
+            mel = _pick(path, _safetensors(path))
+        else:
+            mel = _pick(path, read_torch(path))
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, AttributeError) as e:
+        told = str(e) or type(e).__name__
+        raise UserError(f"{path} cannot be read as a mel ({told}); make it again.") from None
+    if mel.is_complex():
+        raise UserError(f"{path} is complex, a spectrum and not a mel; make the mel of it.")
+    return mel.float()
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -107,6 +115,12 @@ def _to_log(path: Path, mel: Tensor, scale: Scale) -> Tensor:
                 f"{path} reaches down to {low:.1f}, below ln({LOG_FLOOR:g}) = "
                 f"{math.log(LOG_FLOOR):.1f} where log-mels end: if it is in decibels (librosa's "
                 "power_to_db), add --mel-scale db; if it is what it should be, --mel-scale log."
+            )
+        if high > _LOUDEST:
+            raise UserError(
+                f"{path} reaches {high:.1f} where the log-mel of full scale ends below "
+                f"{_LOUDEST:g}; if it is in decibels, add --mel-scale db; if it is of audio that "
+                "was not scaled to [-1, 1], make it again."
             )
         return mel
     if scale == "log":

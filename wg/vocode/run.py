@@ -6,25 +6,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from wg.console import console
 from wg.errors import UserError
-from wg.flow.denoiser import BIAS_FRAMES, Denoiser
+from wg.flow.denoiser import Denoiser, silence_from
 from wg.vocode.backends import Device, Name, Voice, open_voice
 from wg.vocode.inputs import STDIN, Input, Reading, Say, collect
 from wg.vocode.ledger import Ledger
 from wg.vocode.mels import Scale
-from wg.vocode.noise import Noise
 from wg.vocode.sinks import PipeSink, Sink, WavSink
+from wg.vocode.speak import STEP, Line, speak
 
 BLOCK = 128  # mel frames: 1.5 s at 22,050 Hz
-_STEP = 16  # frames read and handed on at a time: how long a pipe waits beyond its block
 
 
 @dataclass(frozen=True)
@@ -73,35 +69,43 @@ def vocode(
     piped = out == STDIN
     if piped and (len(inputs) != 1 or Path(inputs[0]).is_dir()):
         raise UserError("-o - writes one utterance to standard output: name exactly one input.")
-    how = Reading(voice.mel, voice.device, _STEP, resample, mel_scale)
+    how = Reading(voice.mel, voice.device, STEP, resample, mel_scale)
     found = collect(inputs, None if piped else out, how, say)
-    settings = {
-        "weights": voice.weights, "sigma": sigma, "denoise": denoise, "seed": seed,
-        "backend": backend, "block": block, "resample": resample, "mel_scale": mel_scale,
-    }  # fmt: skip
-    ledger = None if piped else Ledger(out, settings)
+    ledger = None
+    if not piped:
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; -o names a folder to write to.")
+        settings = {
+            "weights": voice.weights, "model": asdict(voice.config), "mel": asdict(voice.mel),
+            "sigma": sigma, "denoise": denoise, "seed": seed, "backend": backend, "block": block,
+            "resample": resample, "mel_scale": mel_scale,
+        }  # fmt: skip
+        ledger = Ledger(out, settings)
+        ledger.check(found)
     todo = [i for i in found if ledger is None or not ledger.has(i)]
     if len(todo) < len(found):
         say(f"{len(found) - len(todo)} of {len(found)} are in {out} already, made the same way")
-    bias = _bias(voice) if denoise > 0 else None
+    bias = None
+    if denoise > 0:
+        bias = silence_from(voice.stream(0.0, None), voice.config, voice.device).float().cpu()
     done: list[Vocoded] = []
     with _progress(todo, voice) as advance:
         for group in _groups(todo, batch if voice.batches else 1):
-            sinks = [_sink(out, i, voice.mel.sampling_rate) for i in group]
+            sinks = [_sink(out, i, voice.mel.sampling_rate, ledger) for i in group]
             began = time.monotonic()
             with contextlib.ExitStack() as stack:
                 lines = []
                 for item, sink in zip(group, sinks, strict=True):
                     denoiser = Denoiser(bias, denoise) if bias is not None else None
-                    lines.append(_Line(item, voice, denoiser, stack.enter_context(sink)))
-                for n in _speak(voice, lines, sigma, seed):
+                    lines.append(Line(item, voice, denoiser, stack.enter_context(sink)))
+                for n in speak(voice, lines, sigma, seed):
                     advance(n)
             took = time.monotonic() - began
             for item, sink in zip(group, sinks, strict=True):
                 seconds = sink.samples / voice.mel.sampling_rate
                 done.append(Vocoded(item.name, seconds, took / len(group), sink.clipped))
                 if ledger is not None:
-                    ledger.add(item, {"seconds": seconds, "clipped": sink.clipped})
+                    ledger.finish(item, {"seconds": seconds, "clipped": sink.clipped})
                     say(f"{len(done)}/{len(todo)} {out / item.name}")
     if not piped and done:
         say(_table(done))
@@ -127,84 +131,12 @@ def _groups(items: list[Input], size: int) -> Iterator[list[Input]]:
             yield [item]
 
 
-def _bias(voice: Voice) -> Tensor:
-    """What the model says when it has nothing to say, (1, T): NVIDIA's denoiser's bias."""
-    c = voice.config
-    mel = torch.zeros(1, c.n_mels, BIAS_FRAMES, device=voice.device)
-    groups = BIAS_FRAMES * c.upsample_stride // c.n_group
-    z = torch.zeros(1, c.n_group, groups, device=voice.device)
-    return voice.stream(0.0, None).push(mel, z, last=True)
-
-
-class _Line:
-    """One utterance on its way out: the audio of its own frames, denoised, cut to its samples."""
-
-    def __init__(self, item: Input, voice: Voice, denoiser: Denoiser | None, sink: Sink) -> None:
-        self.item, self.denoiser, self.sink = item, denoiser, sink
-        hop = voice.config.upsample_stride
-        self.left = None if item.frames is None else item.frames * hop
-        self.ended = False
-
-    def take(self, audio: Tensor, last: bool) -> None:
-        """Audio (n,) of the stream; what a batch adds beyond this item's end is dropped."""
-        if self.ended:
-            return
-        if self.left is not None:
-            audio = audio[: self.left]
-            self.left -= len(audio)
-        self.ended = last or self.left == 0
-        if self.denoiser is not None:
-            audio = self.denoiser.push(audio[None], last=self.ended)[0]
-        samples = self.item.samples
-        if samples is not None:
-            audio = audio[: samples - self.sink.samples]
-        self.sink.write(audio.numpy())
-
-
-def _speak(voice: Voice, lines: list[_Line], sigma: float, seed: int) -> Iterator[int]:
-    """One batch into its sinks; yields the samples of each step forward."""
-    c = voice.config
-    items = [line.item for line in lines]
-    ends = [i.frames for i in items if i.frames is not None]
-    stream = voice.stream(sigma, ends or None)
-    per_frame = c.upsample_stride // c.n_group
-    noises = [Noise(seed, i.name, c.n_group) for i in items]
-    at = 0
-    for mels in _aligned([i.pieces(i) for i in items], c.n_mels, voice.device):
-        stop = at + mels.shape[2] * per_frame
-        z = torch.stack([noise(at, stop) for noise in noises]).to(mels)
-        last = stop == at
-        at = stop
-        with torch.inference_mode():
-            audio = stream.push(mels, z, last).float().cpu()
-        for line, heard in zip(lines, audio, strict=True):
-            line.take(heard, last)
-        yield audio.shape[1]
-
-
-def _aligned(pieces: list[Iterator[Tensor]], n_mels: int, device: torch.device) -> Iterator[Tensor]:
-    """Mels (B, n_mels, f) of utterances side by side, zeros after an end; empty at the very end."""
-    waiting = [torch.zeros(n_mels, 0, device=device) for _ in pieces]
-    over = [False] * len(pieces)
-    while True:
-        for b, source in enumerate(pieces):
-            while not over[b] and waiting[b].shape[1] < _STEP:
-                piece = next(source, None)
-                over[b] = piece is None
-                if piece is not None:
-                    waiting[b] = torch.cat([waiting[b], piece], dim=1)
-        f = min(_STEP, max(w.shape[1] for w in waiting))
-        step = torch.zeros(len(pieces), n_mels, f, device=device)
-        for b, w in enumerate(waiting):
-            step[b, :, : min(f, w.shape[1])] = w[:, :f]
-            waiting[b] = w[:, f:]
-        yield step
-        if f == 0:
-            return
-
-
-def _sink(out: Path, item: Input, rate: int) -> Sink:
-    return PipeSink(sys.stdout.buffer) if out == STDIN else WavSink(out / item.name, rate)
+def _sink(out: Path, item: Input, rate: int, ledger: Ledger | None) -> Sink:
+    if ledger is None:
+        if sys.stdout is None:
+            raise UserError("standard output is closed; -o - writes raw PCM to it.")
+        return PipeSink(sys.stdout.buffer)
+    return WavSink(out / item.name, rate, lambda: ledger.begin(item))
 
 
 @contextlib.contextmanager
@@ -221,6 +153,7 @@ def _progress(todo: list[Input], voice: Voice) -> Iterator[Any]:
 
 
 def _table(rows: Sequence[Vocoded]) -> str:
+    from rich.markup import escape
     from rich.table import Table
 
     table: Any = Table("file", "audio s", "x real time", "clipped")
@@ -228,7 +161,7 @@ def _table(rows: Sequence[Vocoded]) -> str:
         column.justify = "right"
     for row in rows:
         speed = f"{row.seconds / max(row.took, 1e-9):.2f}"
-        table.add_row(row.output, f"{row.seconds:.2f}", speed, f"{row.clipped:.4%}")
+        table.add_row(escape(row.output), f"{row.seconds:.2f}", speed, f"{row.clipped:.4%}")
     out = console()
     with out.capture() as text:
         out.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -12,6 +13,7 @@ import numpy as np
 import soundfile
 
 from wg.audio.io import to_int16
+from wg.errors import UserError
 
 
 class Sink:
@@ -52,22 +54,32 @@ class Sink:
 class WavSink(Sink):
     """A 16-bit PCM WAV file: written aside, renamed when all went well, else removed."""
 
-    def __init__(self, path: Path, sampling_rate: int) -> None:
+    def __init__(
+        self, path: Path, sampling_rate: int, opened: Callable[[], None] = lambda: None
+    ) -> None:
+        """``opened`` is called before the first byte is written."""
         super().__init__()
-        self.path, self.rate = path, sampling_rate
+        self.path, self.rate, self.opened = path, sampling_rate, opened
         self._aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         self._file: soundfile.SoundFile | None = None
 
-    def __enter__(self) -> WavSink:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = soundfile.SoundFile(
-            str(self._aside), "w", self.rate, channels=1, format="WAV", subtype="PCM_16"
-        )
-        return self
+    def _open(self) -> soundfile.SoundFile:
+        # When there is something to write: what is refused before leaves no trace.
+        if self._file is None:
+            self.opened()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = soundfile.SoundFile(
+                str(self._aside), "w", self.rate, channels=1, format="WAV", subtype="PCM_16"
+            )
+        return self._file
 
     def _put(self, pcm: np.ndarray) -> None:
-        assert self._file is not None
-        self._file.write(pcm)
+        try:
+            self._open().write(pcm)
+        except soundfile.LibsndfileError as e:
+            raise UserError(
+                f"{self.path} cannot be written ({e.error_string.rstrip('.')}): is there room?"
+            ) from None
 
     def __exit__(
         self,
@@ -75,8 +87,9 @@ class WavSink(Sink):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._file is not None
-        self._file.close()
+        file = self._open() if kind is None else self._file
+        if file is not None:
+            file.close()
         if kind is None:
             os.replace(self._aside, self.path)
         else:

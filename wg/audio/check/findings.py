@@ -17,6 +17,7 @@ from wg.audio.check.probe import Probe, probe
 from wg.audio.config import ShortClips
 from wg.audio.io import resampled_length
 from wg.audio.layout import SUFFIXES, Layout, folder_layout, ljspeech_layout, missing_part
+from wg.audio.names import kind_of
 from wg.audio.split import hold_out, leaks
 from wg.errors import UserError
 
@@ -109,12 +110,14 @@ class Findings:
 def recognise(path: Path) -> FoundKind:
     """What a path is: a file, LJSpeech's layout, or any folder.
 
-    Errors: UserError when there is nothing.
+    Errors: UserError when there is nothing, or it cannot be looked at.
     """
-    if path.is_file():
+    kind = kind_of(path)
+    if kind == "file":
         return "file"
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist: name a folder of recordings, or one file")
+    if kind != "folder":
+        wrong = "is neither a file nor a folder" if kind else "does not exist"
+        raise UserError(f"{path} {wrong}: name a folder of recordings, or one file")
     return "folder" if missing_part(path) else "ljspeech"
 
 
@@ -135,6 +138,8 @@ def inspect(
     layout = _layout(path, kind)
     if not layout.files:
         others = f", only {len(layout.foreign)} of other kinds" if layout.foreign else ""
+        if layout.closed:
+            others += f", and {len(layout.closed)} folders in it are links or may not be read"
         raise UserError(
             f"{path} holds no {', '.join(sorted(SUFFIXES))} files{others}: name a folder of "
             "recordings, or convert them"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from wg.audio.io import FULL_SCALE, LOUDEST, to_int16
+from wg.audio.io import FULL_SCALE, LOUDEST, is_cut, to_int16
 from wg.files import sha256_file
 
 FRAME = 0.05  # seconds; silence is judged in frames of this length
@@ -130,7 +130,7 @@ def probe(ident: str, path: Path, stop: threading.Event | None = None) -> Probe:
             except soundfile.LibsndfileError as problem:
                 text = problem.error_string.rstrip(".")
                 error = f"cannot be decoded after {sums.n / rate:.1f} s: {text}"
-        digest, cut = sha256_file(path), _is_cut(path)
+        digest, cut = sha256_file(path), is_cut(path)
     except soundfile.LibsndfileError as problem:
         return replace(base, error=f"not audio: {problem.error_string.rstrip('.')}")
     except OSError as problem:
@@ -153,14 +153,6 @@ def probe(ident: str, path: Path, stop: threading.Event | None = None) -> Probe:
         content=sums.content.hexdigest(),
         cut=cut,
     )
-
-
-def _is_cut(path: Path) -> bool:
-    """RIFF states the size of the file; 0 and -1 stand for one that was not known in time."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    stated = int.from_bytes(head[4:], "little")
-    return head[:4] == b"RIFF" and 0 < stated < 0xFFFFFFFF and path.stat().st_size < stated + 8
 
 
 def _refusal(sums: _Sums, stated: int) -> str | None:

@@ -9,21 +9,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from wg.audio.check.findings import Findings
+from wg.audio.check.target import FORMAT
 from wg.audio.check.verdict import Remark, dbfs
 from wg.audio.split import RULE, RULE_ID
 
 
 def show(findings: Findings, remarks: list[Remark], console: Console) -> None:
     """The table of findings, then the verdict, then the command to train with."""
-    table = Table(title=f"{findings.path} ({_KINDS[findings.kind]})", show_header=False)
+    # Text, not str, for all that may name a file: names may hold [markup] and :emoji: codes.
+    table = Table(title=Text(f"{findings.path} ({_KINDS[findings.kind]})"), show_header=False)
     table.add_column(style="bold")
     table.add_column()
     for name, value in rows(findings):
-        table.add_row(name, escape(value))
+        table.add_row(name, Text(value))
     console.print(table)
     for level, title, style in (
         ("stop", "would stop training", "bold red"),
@@ -33,15 +35,14 @@ def show(findings: Findings, remarks: list[Remark], console: Console) -> None:
         if chosen:
             console.print(f"[{style}]{title}[/]")
         for remark in chosen:
-            text = f"  {remark.sentence}: {remark.mend}"
-            console.print(escape(text), highlight=False)
+            console.print(Text(f"  {remark.sentence}: {remark.mend}"))
             if remark.files:
-                console.print(f"    {escape(remark.first_files())}", style="dim", highlight=False)
+                console.print(Text(f"    {remark.first_files()}", style="dim"))
     if not remarks:
         console.print("[bold green]nothing to object to[/]")
     command = train_command(findings)
     if command and not any(remark.level == "stop" for remark in remarks):
-        console.print(f"train on it: {escape(command)}", highlight=False, soft_wrap=True)
+        console.print(Text(f"train on it: {command}"), soft_wrap=True)
 
 
 _KINDS = {"ljspeech": "LJSpeech's layout", "folder": "a folder", "file": "one file"}
@@ -135,6 +136,7 @@ def to_json(findings: Findings, remarks: list[Remark]) -> dict[str, Any]:
     """All of it as plain values: settings, table, split, verdict, and one row a file."""
     total, shortest, middle, longest = findings.seconds()
     return {
+        "format": FORMAT,
         "path": findings.path,
         "kind": findings.kind,
         "expected": dataclasses.asdict(findings.expected),

@@ -9,6 +9,7 @@ from typing import Literal
 
 from wg.audio.check.findings import Findings
 from wg.audio.check.probe import Probe
+from wg.audio.names import shown
 
 Level = Literal["stop", "look"]
 
@@ -233,7 +234,7 @@ def _format(f: Findings) -> Iterator[Remark]:
 
 def _ignored(f: Findings) -> Iterator[Remark]:
     def names(paths: Sequence) -> tuple[str, ...]:
-        return tuple(path.relative_to(f.layout.root).as_posix() for path in paths)
+        return tuple(shown(path.relative_to(f.layout.root).as_posix()) for path in paths)
 
     if f.layout.foreign:
         kinds = ", ".join(sorted({path.suffix.lower() for path in f.layout.foreign}))
@@ -244,6 +245,10 @@ def _ignored(f: Findings) -> Iterator[Remark]:
         sentence = f"{_n(f.layout.hidden)} ignored because hidden (a name that starts with a dot)"
         mend = "rename them, if they belong to it"
         yield Remark("look", "hidden", sentence, mend, names(f.layout.hidden))
+    if f.layout.closed:
+        sentence = f"{_n(f.layout.closed, 'folder')} not entered (a link, or no permission to read)"
+        mend = "copy their files, if they belong to it"
+        yield Remark("look", "closed", sentence, mend, names(f.layout.closed))
     if f.layout.unlisted:
         sentence = f"{_n(f.layout.unlisted)} not in metadata.csv, used all the same"
         mend = "remove them, if they do not belong to it"

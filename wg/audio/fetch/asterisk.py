@@ -123,7 +123,7 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
     about = ABOUT.format(
         n=kept,
         minutes=seconds / 60,
-        package=archive.name,
+        package=archive.name.removesuffix(".part"),
         total=len(prompts),
         not_speech=len(prompts) - len(speech),
         shortest=SHORTEST,

@@ -16,6 +16,7 @@ from wg.audio.fetch.asterisk import check_ffmpeg, unpack_asterisk
 from wg.audio.fetch.download import CHUNK, download
 from wg.audio.fetch.sources import Source
 from wg.audio.fetch.unpack import unpack_tar
+from wg.audio.names import kind_of
 from wg.errors import UserError
 from wg.files import fsync_dir, write_json
 
@@ -40,7 +41,7 @@ def fetch(
     Errors: UserError, one sentence, for whatever a network, a server or a disk can do.
     """
     final = out / source.folder
-    if file is not None and not file.is_file():
+    if file is not None and kind_of(file) != "file":
         raise UserError(
             f"--file={file} is not a file: name the archive {source.file} that you have"
         )
@@ -53,14 +54,16 @@ def fetch(
         with _only_one(out):
             if _is_there(final, say):  # made by the one that was waited for
                 return final
-            archive = file or _download(source, out, url or source.url, say)
+            archive = file or _download(source, out, url or source.url, keep, say)
             if file is not None:
                 _check_room(out, source.unpacked)
                 _check_sum(file, source, "name another file, or leave --file out to download it")
             _extract(source, archive, final, say)
-            if file is None and not keep:
+            if file is None and archive == _part(source, out):
                 archive.unlink()
-                say(f"removed the archive {archive} (--keep-archive keeps it)")
+                say("removed the downloaded archive (--keep-archive keeps it)")
+            elif file is None and not keep:
+                say(f"left the archive {archive}, which was there before")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
@@ -86,10 +89,17 @@ def _is_there(final: Path, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _download(source: Source, out: Path, url: str, say: Callable[[str], None]) -> Path:
-    """The archive in ``out``, whole and of the right checksum."""
-    archive = out / source.file
-    part = archive.with_name(f"{archive.name}.part")
+def _part(source: Source, out: Path) -> Path:
+    return out / f"{source.file}.part"
+
+
+def _download(source: Source, out: Path, url: str, keep: bool, say: Callable[[str], None]) -> Path:
+    """The archive in ``out``, whole and of the right checksum.
+
+    Only with ``keep`` a download gets its final name. Else it stays the .part, also when the
+    extraction is interrupted: what has the final name is the user's and never removed.
+    """
+    archive, part = out / source.file, _part(source, out)
     have = part.stat().st_size if part.exists() else 0
     if archive.exists():
         _check_room(out, source.unpacked)
@@ -97,13 +107,16 @@ def _download(source: Source, out: Path, url: str, say: Callable[[str], None]) -
         return archive
     _check_room(out, source.size - have + source.unpacked)
     goes_on = f", going on at {have / 1e6:.1f} MB" if have else ""
-    say(f"fetching {url} ({source.size / 1e6:.1f} MB{goes_on}) to {part}")
+    if have != source.size:
+        say(f"fetching {url} ({source.size / 1e6:.1f} MB{goes_on}) to {part}")
     try:
         download(url, part, source.size, say)
     except KeyboardInterrupt:
         say(f"stopped; {part} is kept, and the same command goes on from there")
         raise
     _check_sum(part, source)
+    if not keep:
+        return part
     os.replace(part, archive)
     return archive
 
