@@ -259,3 +259,10 @@ def test_interrupting_stops_the_other_files(
     with pytest.raises(KeyboardInterrupt):
         inspect(folder, Expected(), jobs=2, progress=interrupt)
     assert len(started) < 20
+
+
+def test_a_corpus_of_silence_stops(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"{i}.wav", np.zeros(RATE * 2 + i))
+    remarks = verdict(inspect(tmp_path, Expected(RATE, held_out=1)))
+    assert ("stop", "silent") in {(r.level, r.name) for r in remarks}

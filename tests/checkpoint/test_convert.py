@@ -25,6 +25,7 @@ from tests_helpers import trained_looking
 
 from wg.audio.mel import MelConfig
 from wg.checkpoint.convert import convert, read_checkpoint
+from wg.checkpoint.layouts import per_layer_cond
 from wg.checkpoint.weights import read_weights, save_weights
 from wg.errors import UserError
 from wg.files import read_json
@@ -190,3 +191,18 @@ def test_places_that_cannot_be_written(tmp_path: Path, weights: Weights) -> None
         convert(tmp_path / ("x" * 300), tmp_path / "new")
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "dangling").is_symlink()
+
+
+def test_the_assumption_that_makes_noise_of_speech_has_a_line_of_its_own(
+    tmp_path: Path, weights: Weights
+) -> None:
+    save_weights(tmp_path / "model", weights, TINY, META)
+    layered = per_layer_cond(weights, TINY.n_layers)
+    torch.save({"state_dict": layered}, tmp_path / "old.pt")
+    said = convert(tmp_path / "old.pt", tmp_path / "out")
+    assert "with --coupling glow_old" in said.splitlines()[1]
+    assert "--coupling" not in convert(tmp_path / "old.pt", tmp_path / "out", coupling="glow")
+    assert "load_state_dict" in convert(tmp_path / "model", tmp_path / "n.pt", "nvidia")
+    # An export beside the weights does not make them somebody else's.
+    (tmp_path / "out" / "export").mkdir()
+    convert(tmp_path / "old.pt", tmp_path / "out")

@@ -183,3 +183,13 @@ def test_first_audio_after_one_block(model_dir: Path, tmp_path: Path) -> None:
         rest = process.stdout.read()
         deadline.cancel()
     assert len(first) + len(rest) == len(pcm)
+
+
+def test_an_audio_file_in_the_pipe_is_no_pcm(
+    audio: np.ndarray, model_dir: Path, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "x.wav", audio, 16000)
+    refused = _pipe(model_dir, (tmp_path / "x.wav").read_bytes(), "out", tmp_path)
+    assert refused.returncode == 2
+    assert b"is an audio file, not raw 16-bit mono PCM" in refused.stderr
+    assert not (tmp_path / "out").exists()

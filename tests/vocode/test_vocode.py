@@ -100,6 +100,7 @@ def test_loud_audio_is_clipped_never_wrapped(clips: Path, model_dir: Path, tmp_p
         rows = run(
             model_dir, [clips / "a.wav"], tmp_path / str(sigma), sigma=sigma, say=said.append
         )
+        assert any("to clipping: a smaller --sigma" in line for line in said) == (sigma > 1)
         return heard(tmp_path / str(sigma) / "a.wav").astype(int), rows[0], said[-1]
 
     quiet, row, table = one(0.05)
@@ -291,4 +292,9 @@ def test_a_checkpoint_file_of_another_house(model_dir: Path, clips: Path, tmp_pa
     convert(model_dir, tmp_path / "nvidia.pt", to="nvidia")
     run(model_dir, [clips / "a.wav"], tmp_path / "1", sigma=0.5)
     run(tmp_path / "nvidia.pt", [clips / "a.wav"], tmp_path / "2", sigma=0.5)
+    # One that does not say its sampling rate is not quoted as if it had.
+    tensors = torch.load(tmp_path / "nvidia.pt", weights_only=True)["state_dict"]
+    torch.save(tensors, tmp_path / "bare.pt")
+    with pytest.raises(UserError, match=r"22050 Hz \(assumed: .* --sampling-rate"):
+        run(tmp_path / "bare.pt", [clips / "a.wav"], tmp_path / "3")
     assert np.array_equal(heard(tmp_path / "1" / "a.wav"), heard(tmp_path / "2" / "a.wav"))

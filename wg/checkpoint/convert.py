@@ -89,7 +89,7 @@ def _facts(checkpoint: Checkpoint, source: Path, sampling_rate: int | None) -> d
         if told != sampling_rate and not any("sampling_rate" in a for a in assumed):
             raise UserError(
                 f"{source} says that its sampling rate is {told} Hz; leave "
-                f"sampling_rate={sampling_rate} out."
+                f"--sampling-rate {sampling_rate} out."
             )
         meta["sampling_rate"] = sampling_rate
         if assumed:
@@ -191,7 +191,8 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _is_own_folder(folder: Path) -> bool:
-    if {*_entries(folder)} - {"model.json", "model.safetensors"}:
+    # `wg export` writes into the folder by default; it stays, and knows which weights it is of.
+    if {*_entries(folder)} - {"model.json", "model.safetensors", "export"}:
         return False
     place = folder / "model.json"
     info = read_json(place) if os.path.isfile(place) else None
@@ -232,4 +233,16 @@ def _sentence(
     ]
     if meta.get("assumed"):
         parts.append(f"assumed, because the checkpoint does not say: {'; '.join(meta['assumed'])}")
-    return ", ".join(parts) + "."
+    sentence = ", ".join(parts) + "."
+    if "coupling=glow" in meta.get("assumed", ()):
+        # The one assumption that, wrong, makes noise of speech.
+        sentence += (
+            "\nIf this is NVIDIA's first published model (waveglow_old.pt) or was trained with "
+            "glow_old.py, convert it again with --coupling glow_old: its keys cannot tell."
+        )
+    if to == "nvidia":
+        sentence += (
+            "\nTo load it: d = torch.load(path); model = WaveGlow(**d['config']); "
+            "model.load_state_dict(d['state_dict'])."
+        )
+    return sentence

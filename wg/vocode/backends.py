@@ -31,6 +31,7 @@ class Voice:
     """A model ready to speak.
 
     weights  SHA-256 of what it computes with
+    assumed  what the checkpoint did not tell, such as "sampling_rate=22050"
     stream   (sigma, frames of each item or None) -> a stream for as many items; a backend that
              takes one item at a time has batches = False
     """
@@ -43,6 +44,7 @@ class Voice:
     device: torch.device
     batches: bool
     stream: Callable[[float, Sequence[int] | None], AudioStream]
+    assumed: Sequence[str] = ()
 
 
 def open_voice(model: Path, backend: Name, device: Device, block: int) -> Voice:
@@ -93,6 +95,7 @@ def _torch(path: Path, device: torch.device, block: int) -> Voice:
         device=device,
         batches=True,
         stream=stream,
+        assumed=tuple(meta.get("assumed") or ()),
     )
 
 

@@ -29,13 +29,15 @@ _AUDIO = layout.SUFFIXES
 
 @dataclass(frozen=True)
 class Reading:
-    """How inputs are read. ``piece``: mel frames read at a time."""
+    """How inputs are read. ``piece``: mel frames read at a time; ``rate_assumed``: the model's
+    checkpoint did not tell its sampling rate."""
 
     mel: MelConfig
     device: torch.device
     piece: int
     resample: bool = False
     scale: mels.Scale = "auto"
+    rate_assumed: bool = False
 
 
 @dataclass
@@ -140,12 +142,18 @@ def _input(name: str, source: Path, how: Reading) -> Input:
     if rate != how.mel.sampling_rate and not how.resample:
         raise UserError(
             f"{source} is sampled at {rate} Hz and the model was trained at "
-            f"{how.mel.sampling_rate} Hz; convert the file, or add --resample."
+            f"{how.mel.sampling_rate} Hz{_if_assumed(how)}; convert the file, or add --resample."
         )
     T = resampled_length(n_samples, rate, how.mel.sampling_rate)
     return Input(
         name, source, T, how.mel.n_frames(T), lambda _: _of_audio(_blocks(source, T, how), how)
     )
+
+
+def _if_assumed(how: Reading) -> str:
+    if not how.rate_assumed:
+        return ""
+    return " (assumed: its checkpoint does not say, and wg convert --sampling-rate sets it)"
 
 
 # -- pieces of mel --------------------------------------------------------------------------
@@ -204,10 +212,17 @@ def _converter(rate: int, wanted: int) -> Callable[[np.ndarray, bool], np.ndarra
 def _stdin(item: Input) -> Iterator[np.ndarray]:
     """Raw 16-bit little-endian mono samples, as they come."""
     half, samples = b"", 0
+    first = True
     if sys.stdin is None:
         raise UserError("standard input is closed; pipe raw 16-bit mono PCM into it.")
     pipe = cast(io.BufferedReader, sys.stdin.buffer)  # read1: what there is, without waiting
     while data := pipe.read1(1 << 16):
+        if first and data[:4] in (b"RIFF", b"fLaC", b"OggS"):
+            raise UserError(
+                "standard input is an audio file, not raw 16-bit mono PCM; name the file itself, "
+                "or decode it (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)."
+            )
+        first = False
         data = half + data
         whole = len(data) // 2 * 2
         half = data[whole:]

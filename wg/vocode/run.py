@@ -20,6 +20,7 @@ from wg.vocode.mels import Scale
 from wg.vocode.sinks import PipeSink, Sink, WavSink
 from wg.vocode.speak import STEP, Line, speak
 
+_MUCH = 0.01  # share of clipped samples that deserves a word
 BLOCK = 128  # mel frames: 1.5 s at 22,050 Hz
 
 
@@ -69,7 +70,14 @@ def vocode(
     piped = out == STDIN
     if piped and (len(inputs) != 1 or Path(inputs[0]).is_dir()):
         raise UserError("-o - writes one utterance to standard output: name exactly one input.")
-    how = Reading(voice.mel, voice.device, STEP, resample, mel_scale)
+    how = Reading(
+        voice.mel,
+        voice.device,
+        STEP,
+        resample,
+        mel_scale,
+        rate_assumed=any(a.startswith("sampling_rate") for a in voice.assumed),
+    )
     found = collect(inputs, None if piped else out, how, say)
     ledger = None
     if not piped:
@@ -107,6 +115,13 @@ def vocode(
                 if ledger is not None:
                     ledger.finish(item, {"seconds": seconds, "clipped": sink.clipped})
                     say(f"{len(done)}/{len(todo)} {out / item.name}")
+    loud = [row.output for row in done if row.clipped > _MUCH]
+    if loud:
+        more = f" and {len(loud) - 1} more" if len(loud) > 1 else ""
+        say(
+            f"{loud[0]}{more} lost over {_MUCH:.0%} of the samples to clipping: a smaller --sigma "
+            "may help, better weights will."
+        )
     if not piped and done:
         say(_table(done))
     return done

@@ -183,6 +183,9 @@ def _sound(f: Findings) -> Iterator[Remark]:
     silent = [one for one in f.readable if one.silent]
     if silent:
         sentence = f"{_n(silent)} {_is(silent)} silent from start to end (below -60 dBFS)"
+        if len(silent) == len(f.readable):
+            yield Remark("stop", "silent", sentence, "there is nothing to learn", _ids(silent))
+            return
         yield Remark(
             "look", "silent", sentence, "remove them, or data.silence_db=-60", _ids(silent)
         )
