@@ -91,6 +91,7 @@ class Plan:
     )
     n_active_flows: Schedule | None = _slot("flows that are computed", default=None)
     optimizer: OptimizerFactory | None = _slot("optimizer and its step size", default=None)
+    fused: bool = _slot("one kernel for the optimizer's step", default=False)
     lr_schedule: Schedule = _slot("factor on the step size", default=Constant(1.0))
     gradient_clip: float | None = _slot("largest gradient norm", default=None)
     precision: str = _slot("arithmetic of the forward and backward pass", default="32-true")

@@ -14,6 +14,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "dequantize": {"lsb": 2.0},
     "ema": {"decay": 0.9},
     "fp16": {},
+    "fused_optimizer": {},
     "lr_schedule": {"warmup": 0.2},
     "tf32": {},
     "warm_start": {"n_flows": [2, 4], "until": [0.5]},

@@ -12,11 +12,13 @@ import torch
 import yaml
 from strategies_table import ROWS
 
+from wg.errors import UserError
 from wg.plan import Base, StrategyConflict
 from wg.strategies import all_strategies, make_plan
 from wg.sweep.paths import conf_dir
 from wg.train.build import build
 from wg.train.checkpoint import newest, prune
+from wg.train.module import fused
 from wg.train.run import _run
 from wg.train.settings import Settings
 
@@ -151,6 +153,30 @@ def test_a_system_strategy_keeps_loss_and_gradients(name: str, tiny_config: Conf
     a = torch.cat([g.flatten() for g in grads_a])
     b = torch.cat([g.flatten() for g in grads_b])
     assert (a - b).norm() <= tolerance * a.norm()
+
+
+@pytest.mark.parametrize("optimizer", [[], ["adamw"]])
+def test_a_fused_step_is_the_step(optimizer: list[str], tiny_config: Config) -> None:
+    """The same gradients make the same weights, over steps that have moments behind them."""
+    ended = []
+    for extra in ([], ["fused_optimizer"]):
+        chosen = {name: ROWS[name] for name in [*optimizer, *extra]}
+        job = build(Settings.from_config(tiny_config(strategy=chosen)))
+        step = job.module.configure_optimizers()
+        assert bool(step.param_groups[0].get("fused")) == bool(extra)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(4):
+            for p in job.module.model.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+            step.step()
+        ended.append(torch.cat([p.detach().flatten() for p in job.module.model.parameters()]))
+    assert float((ended[0] - ended[1]).abs().max()) < 1e-6
+    assert not torch.equal(ended[0], torch.zeros_like(ended[0]))
+
+
+def test_an_optimizer_without_a_fused_kernel_is_refused() -> None:
+    with pytest.raises(UserError, match="Rprop has no fused kernel"):
+        fused(torch.optim.Rprop([torch.nn.Parameter(torch.ones(2))]))
 
 
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:
