@@ -7,6 +7,7 @@ from typing import Any
 # name -> hyperparameters that fit the tiny configuration (2 segments of 4,096 samples, 4 flows).
 ROWS: dict[str, dict[str, Any]] = {
     "adamw": {"lr": 2e-3},
+    "batch_ramp": {"batch_sizes": [1, 2]},
     "bf16": {},
     "clip": {"max_norm": 0.5},
     "curriculum": {"segment_lengths": [2048, 4096]},
