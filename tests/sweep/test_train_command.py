@@ -142,11 +142,33 @@ def test_kill_9_resumes_to_the_same_weights_and_stays_charged(
     first = next(e for e in resumed if "clock" in e)
     assert headline(first["clock"], "cpu") >= headline(charged, "cpu")
     whole = wg("train", *args, "out=runs/whole")
-    assert whole.returncode == 0
+    assert whole.returncode == 0, whole.stdout + whole.stderr
     (other,) = sorted((tmp_path / "runs/whole").glob("*/final"))
     assert (other / "model.safetensors").read_bytes() == (
         run / "final" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_rank_that_dies_fails_the_run(wg: Command, tmp_path: Path, corpus_dir: Path) -> None:
+    """Whether the other rank meets a closed connection first or torchrun's signal, which is the
+    one that a user would have sent."""
+    args = [
+        *with_corpus(corpus_dir), "budget.audio_seconds=2000", "snapshots.every=4", "batch_size=2",
+        "strategy=[ddp]",
+    ]  # fmt: skip
+    process = start(tmp_path, *args)
+    wait_for(lambda: any(len(snapshots(read_events(r))) >= 2 for r in run_dirs(tmp_path)))
+    (run,) = run_dirs(tmp_path)
+    for entry in Path("/proc").iterdir():
+        try:
+            named = str(run).encode() in (entry / "cmdline").read_bytes()
+            if named and b"\0RANK=1\0" in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            continue
+    said, wrong = process.communicate(timeout=120)
+    assert process.returncode == 1, said + wrong  # 130 would be an interrupt
+    assert status(read_events(run)) != "finished"
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

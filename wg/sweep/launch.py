@@ -16,7 +16,7 @@ from wg.commit import code_commit
 from wg.errors import EXIT_USER_ERROR
 from wg.files import read_json
 from wg.measure.record import read_events, status
-from wg.sweep.session import Outcome, Result, known_to_the_session
+from wg.sweep.session import Outcome, Result, known_to_the_session, stopping
 
 # Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
 # a rank of something else.
@@ -46,10 +46,10 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     process = subprocess.Popen(command, env=env)
     with known_to_the_session(process):
         code = process.wait()
-    return Outcome(arm, seed, *_verdict(run_dir, before, code))
+    return Outcome(arm, seed, *_verdict(run_dir, before, code, ranks))
 
 
-def _verdict(run_dir: Path, before: int, code: int) -> tuple[Result, str, str]:
+def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result, str, str]:
     """(result, run directory, reason) from this attempt's events and its exit code: torchrun
     reports whatever its workers' codes were as its own 1."""
     where = str(run_dir)
@@ -59,6 +59,9 @@ def _verdict(run_dir: Path, before: int, code: int) -> tuple[Result, str, str]:
         return "finished", where, ""
     if code == EXIT_USER_ERROR or end["status"] == "refused":
         return "refused", where, end["reason"]
+    if ranks > 1 and end["status"] == "interrupted" and not stopping():
+        # Nobody asked for it: torchrun stops the ranks that are left when one of them dies.
+        return "failed", where, "another of its ranks ended; the same command resumes it"
     if end["status"] == "interrupted" or code in (130, -signal.SIGINT, -signal.SIGTERM):
         return "interrupted", where, end["reason"]
     return "failed", where, end["reason"] or f"exit code {code}; see {where}/log.txt"

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from omegaconf import OmegaConf
 
 from wg.errors import EXIT_USER_ERROR, UserError
@@ -46,6 +47,7 @@ from wg.train.settings import Settings
 EXIT_INTERRUPTED = 130
 # How the reason of such an end begins: reports count it as an outcome of the recipe.
 DIVERGED = "diverged: "
+_GRACE = 10.0  # seconds
 
 
 class Log:
@@ -121,6 +123,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as e:
         if rank == 0:
             print(f"wg: {e}", file=sys.stderr, flush=True)
+        else:
+            # Rank 0 finds the same mistake, and must say it before torchrun stops it for ours.
+            time.sleep(_GRACE)
         return EXIT_USER_ERROR
 
 
@@ -221,6 +226,7 @@ def _train(
     fit = trainer(job, run_dir, [recorder])
     try:
         fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
+        _part()
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
         return "interrupted", "stopped at once"
     if recorder.diverged is not None:
@@ -230,6 +236,15 @@ def _train(
     if record is not None:
         record.write("trained", step=job.data.step, clock=clock.totals(), **peak_memory(job.device))
     return "finished", ""
+
+
+def _part() -> None:
+    """Ranks leave their group together, before rank 0 goes on to score alone. A process that ends
+    with its group open tears gloo's threads down with it, which has aborted it now and then; and
+    torchrun stops all ranks at the first that fails."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def _diverged_before(events: list[Event]) -> str | None:
@@ -275,4 +290,10 @@ def _mirrors(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if int(os.environ.get("RANK", "0")) > 0:
+        # Its work is done and rank 0 has all of it: nothing is left that a teardown could break.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
