@@ -43,10 +43,22 @@ class Base:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Data parallelism: ``n`` processes, each with its share of every batch."""
+    """Data parallelism: ``n`` processes, each with its share of every batch. Gradients are summed
+    in buckets of ``bucket_mb`` MB, each ``compressed`` on its way ("none", "bf16", "fp16")."""
 
     n: int = 1
     backend: str = "auto"
+    bucket_mb: float = 25.0
+    compressed: str = "none"
+
+
+@dataclass(frozen=True)
+class Front:
+    """A fixed transform between audio and flow, computed from the mel: ``kind`` is one of
+    :data:`wg.flow.config.FRONTS`, ``order`` that of its linear prediction."""
+
+    kind: str
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,17 +97,33 @@ class Plan:
     segment_length: Schedule | None = _slot("samples in a training segment", default=None)
     batch_size: Schedule | None = _slot("segments in a step, all ranks together", default=None)
     dequantize: float = _slot("noise added to training audio, in steps of 16 bits", default=0.0)
+    loudness: Schedule | None = _slot("share of the loudest segments drawn from", default=None)
+    mel_device: str | None = _slot("device that computes the mels", default=None)
+    shape: Mapping[str, int] | None = _slot("sizes of the model", default=None)
+    conditioning: str | None = _slot("the mel's way to the couplings", default=None)
+    front: Front | None = _slot("signal front end", default=None)
+    actnorm: bool = _slot("scale and offset of each flow's channels", default=False)
+    wn: str = _slot("how WN is computed", default="plain")
+    memory: str = _slot("activations kept for the backward pass", default="keep")
     donor: Donor | None = _slot("weights to start from", default=None)
     init: Callable[[WaveGlow, Store], None] | None = _slot(
         "data-dependent initialisation, once before the first step", default=None
     )
     n_active_flows: Schedule | None = _slot("flows that are computed", default=None)
+    n_active_channels: Schedule | None = _slot("channels of WN that are computed", default=None)
+    micro_batch: int | None = _slot(
+        "segments computed at a time on a rank, 0: as many as fit", default=None
+    )
     optimizer: OptimizerFactory | None = _slot("optimizer and its step size", default=None)
     fused: bool = _slot("one kernel for the optimizer's step", default=False)
     lr_schedule: Schedule = _slot("factor on the step size", default=Constant(1.0))
     gradient_clip: float | None = _slot("largest gradient norm", default=None)
     precision: str = _slot("arithmetic of the forward and backward pass", default="32-true")
     matmul: str = _slot("fp32 matrix products", default="highest")
+    compile: str | None = _slot("torch.compile's mode", default=None)
+    cudnn_benchmark: bool = _slot("choice of cuDNN's algorithms by trial", default=False)
+    channels_last: bool = _slot("memory layout of activations", default=False)
+    cuda_graph: bool = _slot("replay of the step as one CUDA graph", default=False)
     ranks: Ranks = _slot("processes", default=Ranks())
     eval_weights: Callable[[WaveGlow], EvalWeights] | None = _slot(
         "weights that are judged and exported", default=None
