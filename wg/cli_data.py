@@ -46,6 +46,8 @@ class _HeldOut(click.ParamType):
 @click.option("--segment-length", type=click.IntRange(8), metavar="N",
               help="segment_length in samples [as in conf/train.yaml].")  # fmt: skip
 @click.option("--held-out", type=_HeldOut(), help="data.held_out [as in conf/data].")
+@click.option("--held-out-min-seconds", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="data.held_out_min_seconds.")  # fmt: skip
 @click.option("--resample", is_flag=True, help="As with data.resample=true.")
 @click.option("--short-clips", type=click.Choice(["error", "skip", "pad"]), default="error",
               show_default=True, help="data.short_clips.")  # fmt: skip
@@ -56,6 +58,7 @@ def check(
     sampling_rate: int | None,
     segment_length: int | None,
     held_out: int | float | None,
+    held_out_min_seconds: float,
     resample: bool,
     short_clips: str,
     jobs: int | None,
@@ -82,11 +85,19 @@ def check(
         sampling_rate = config["sampling_rate"]
     share = config["held_out"] if held_out is None else held_out
     # The same sentences as training has for impossible values.
-    DataConfig(name=kind, kind="folder", path=None, sampling_rate=22050, held_out=share)
+    DataConfig(
+        name=kind,
+        kind="folder",
+        path=None,
+        sampling_rate=22050,
+        held_out=share,
+        held_out_min_seconds=held_out_min_seconds,
+    )
     expected = Expected(
         sampling_rate=sampling_rate,
         segment_length=segment_length or _yaml("train.yaml")["segment_length"],
         held_out=share,
+        held_out_min_seconds=held_out_min_seconds,
         resample=resample,
         short_clips=short_clips,  # type: ignore[arg-type]  # click checked the choice
         f_max=config["mel"]["f_max"],

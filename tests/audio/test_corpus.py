@@ -15,6 +15,9 @@ import soundfile
 import yaml
 
 from wg.audio.cache import FileHashes
+from wg.audio.check.findings import Expected, inspect
+from wg.audio.check.show import train_command
+from wg.audio.check.verdict import verdict
 from wg.audio.corpus import DataConfig, check_segments, load_corpus
 from wg.audio.split import RULE_ID, hold_out, leaks
 from wg.errors import UserError
@@ -61,6 +64,10 @@ def test_packaged_configs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"resample": 1}, "true or false"),
         ({"held_out": 0}, r"data\.held_out=0"),
         ({"held_out": 1.5}, r"data\.held_out=1\.5"),
+        ({"held_out_min_seconds": -1}, r"data\.held_out_min_seconds=-1 .*or 0"),
+        ({"held_out_min_seconds": float("inf")}, r"data\.held_out_min_seconds=inf"),
+        ({"held_out_min_seconds": float("nan")}, r"data\.held_out_min_seconds=nan"),
+        ({"kind": "demo", "held_out_min_seconds": 1}, "no effect on the packaged demo"),
         ({"sampling_rate": 8000}, "f_max"),
         ({"mel": {"sampling_rate": 22050}}, r"differs from data\.sampling_rate"),
         ({"kind": "demo", "path": "/x"}, "data=folder"),
@@ -121,6 +128,42 @@ def test_the_split_is_pinned() -> None:
     assert chosen == ["LJ001-0025", "LJ001-0016", "LJ001-0010", "LJ001-0004"]
     assert hold_out(dict(reversed(files.items())), 0.125, "here") == chosen
     assert RULE_ID.endswith("/1")
+
+
+def test_short_clips_are_never_held_out(recordings: Make) -> None:
+    lengths = [4000 + 1000 * k for k in range(12)]
+    folder = recordings(lengths)
+    plain = load_corpus(config(folder, held_out=12 - 4))
+    ruled = {"held_out_min_seconds": 0.5}  # 8,000 samples: the first four are shorter
+    corpus = load_corpus(config(folder, held_out=4, **ruled))
+    assert all(u.n_samples >= 8000 for u in corpus.held_out)
+    assert {f"00{k}.wav" for k in range(4)} <= {u.id for u in corpus.train}
+    # Among those of the length, the order is the same.
+    long_enough = [u.id for u in plain.held_out if u.n_samples >= 8000]
+    assert [u.id for u in corpus.held_out][: len(long_enough)] == long_enough[:4]
+    # It is another split, so another digest and another store; a rule that changes none is none.
+    assert corpus.digest != load_corpus(config(folder, held_out=4)).digest
+    same = load_corpus(config(folder, held_out=4, held_out_min_seconds=0.25))
+    assert same.digest == load_corpus(config(folder, held_out=4)).digest
+    # Lengths count at the rate that is trained at; a share is one of all clips.
+    half = {"sampling_rate": 8000, "mel": {"f_max": 4000.0}, "resample": True}
+    resampled = load_corpus(config(folder, held_out=4, **ruled, **half))
+    assert [u.id for u in resampled.held_out] == [u.id for u in corpus.held_out]
+    assert len(load_corpus(config(folder, held_out=0.5, **ruled)).held_out) == 6
+    with pytest.raises(UserError, match=r"12 \(4 of them shorter than data\.held_out_min_seconds"):
+        load_corpus(config(folder, held_out=9, **ruled))
+
+
+def test_a_check_tells_the_split_that_training_makes(recordings: Make) -> None:
+    folder = recordings([4000 + 1000 * k for k in range(12)])
+    expected = Expected(held_out=4, held_out_min_seconds=0.5, short_clips="pad")
+    found = inspect(folder, expected)
+    corpus = load_corpus(config(folder, held_out=4, held_out_min_seconds=0.5))
+    assert found.held_out == tuple(u.id for u in corpus.held_out)
+    assert "data.held_out_min_seconds=0.5" in (train_command(found) or "")
+    advised = {r.name: r.mend for r in verdict(inspect(folder, Expected(held_out=8)))}
+    assert advised["held_out"] == "data.held_out_min_seconds=0.5"
+    assert "held_out" not in {r.name for r in verdict(found)}
 
 
 def test_leaks_are_paired() -> None:

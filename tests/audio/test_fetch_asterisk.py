@@ -56,14 +56,35 @@ def test_asterisk_prompts_become_flac(tmp_path: Path) -> None:
     row = source(copy.read_bytes(), form="asterisk_deb", folder="asterisk-en")
     folder = fetch(row, tmp_path / "data", file=copy, say=Log())
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    assert files == [MARK, "README.txt", "copyright.txt", "dictate/long.flac", "hello.flac"]
+    spoken = ["dictate/long.flac", "digits/1.flac", "hello.flac"]  # also what is short
+    assert files == [MARK, "README.txt", "copyright.txt", *spoken]
     audio, rate = soundfile.read(folder / "hello.flac")
     assert (rate, len(audio)) == (16000, 24000)
     assert np.sqrt(np.mean(audio**2)) == pytest.approx(0.3 / 2**0.5, rel=0.05)
     about = (folder / "README.txt").read_text()
-    assert "2 prompts" in about
+    assert "3 prompts" in about
+    assert "(2 of 5)" in about
     assert "Attribution-ShareAlike 3.0" in about
     assert (folder / "copyright.txt").read_bytes() == b"CC-BY-SA-3.0"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("mark", ['{"name": "asterisk-en"}', "[broken", '{"edition": 3}'])
+def test_a_folder_of_another_edition_is_not_taken_for_this_one(tmp_path: Path, mark: str) -> None:
+    copy = tmp_path / "a.deb"
+    copy.write_bytes(deb({"hello.g722": g722(1.5)}))
+    row = source(copy.read_bytes(), form="asterisk_deb", folder="asterisk-en", edition=2)
+    folder = tmp_path / "data" / "asterisk-en"
+    folder.mkdir(parents=True)
+    (folder / MARK).write_text(mark)
+    with pytest.raises(UserError, match=r"another version of wg.*move it away"):
+        fetch(row, tmp_path / "data", file=copy, say=Log())
+    assert names(folder) == [MARK]
+    folder.rename(tmp_path / "away")
+    say = Log()
+    assert fetch(row, tmp_path / "data", file=copy, say=say) == folder
+    assert fetch(row, tmp_path / "data", file=copy, say=say) == folder
+    assert "already there" in say[-1]
 
 
 def test_asterisk_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -21,6 +22,8 @@ class DataConfig:
 
     ``held_out`` is a number of utterances (int >= 1) or a share of them (float in (0, 1)).
     The demo's split is fixed by its manifest; there a smaller number scores fewer clips.
+    ``held_out_min_seconds``: clips shorter than this are trained on and never held out; a metric
+    that listens says little about a single word, or nothing at all.
     ``short_clips`` says what becomes of training clips shorter than a segment.
     ``silence_db``: training segments whose RMS level is below it (dBFS; 0 is a full-scale square
     wave) are drawn again; None draws all alike.
@@ -35,6 +38,7 @@ class DataConfig:
     path: str | None
     sampling_rate: int
     held_out: int | float
+    held_out_min_seconds: float = 0.0
     resample: bool = False
     short_clips: ShortClips = "error"
     silence_db: float | None = None
@@ -57,6 +61,11 @@ class DataConfig:
                 f"data.held_out={self.held_out} must be a number of utterances (1 or more) "
                 "or a share of them between 0 and 1"
             )
+        if not 0 <= self.held_out_min_seconds < math.inf:
+            raise UserError(
+                f"data.held_out_min_seconds={self.held_out_min_seconds:g} must be a length in "
+                "seconds, or 0 to hold out clips of any length"
+            )
         if self.silence_db is not None and not -200 <= self.silence_db < 0:
             raise UserError(
                 f"data.silence_db={self.silence_db:g} must be a level below full scale, from -200 "
@@ -66,6 +75,11 @@ class DataConfig:
             raise UserError(
                 f"data.path={self.path} has no effect on the packaged demo corpus: "
                 "use data=folder or data=ljspeech for your own audio"
+            )
+        if self.kind == "demo" and self.held_out_min_seconds:
+            raise UserError(
+                f"data.held_out_min_seconds={self.held_out_min_seconds:g} has no effect on the "
+                "packaged demo corpus, whose split is fixed: leave it out"
             )
 
     @classmethod

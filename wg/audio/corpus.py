@@ -21,7 +21,7 @@ from wg.audio.fetch.sources import SOURCES
 from wg.audio.io import audio_info, check_rate, is_cut, resampled_length
 from wg.audio.layout import SUFFIXES, folder_layout, ljspeech_layout, missing_part
 from wg.audio.names import check_name, kind_of
-from wg.audio.split import held_out_count, hold_out, order
+from wg.audio.split import held_out_count, hold_out, is_too_short, order
 from wg.errors import UserError
 from wg.files import sha256_file
 
@@ -145,7 +145,12 @@ def check_segments(corpus: Corpus, segment_length: int, short_clips: ShortClips)
 
 
 def _split(cfg: DataConfig, found: list[Utterance]) -> Corpus:
-    chosen = hold_out({u.id: u.sha256 for u in found}, cfg.held_out, str(cfg.path))
+    short = {
+        u.id
+        for u in found
+        if is_too_short(u.n_samples, cfg.sampling_rate, cfg.held_out_min_seconds)
+    }
+    chosen = hold_out({u.id: u.sha256 for u in found}, cfg.held_out, str(cfg.path), short)
     by_id = {u.id: u for u in found}
     held_out = tuple(replace(by_id[ident], split="held_out") for ident in chosen)
     rest = by_id.keys() - set(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from wg.errors import UserError
 RULE_ID = "last-by-sha256-of-id/1"
 RULE = (
     "ids are ordered by the SHA-256 of the id and the last data.held_out of them are held out, "
-    "passing over files that have a byte-identical copy; the rest is trained on. A held-out clip "
-    "whose decoded samples occur a second time is refused."
+    "passing over clips shorter than data.held_out_min_seconds and files that have a "
+    "byte-identical copy; the rest is trained on. A held-out clip whose decoded samples occur a "
+    "second time is refused."
 )
 
 
@@ -30,12 +31,19 @@ def held_out_count(held_out: int | float, total: int) -> int:
     return max(1, round(held_out * total)) if isinstance(held_out, float) else held_out
 
 
-def hold_out(files: Mapping[str, str], held_out: int | float, where: str) -> list[str]:
+def hold_out(
+    files: Mapping[str, str],
+    held_out: int | float,
+    where: str,
+    too_short: Collection[str] = (),
+) -> list[str]:
     """Ids to hold out, by :data:`RULE`, the last in the order first.
 
-    ``files`` maps an id to the SHA-256 of its file. It depends on ids and bytes alone: not on
-    where the folder is, nor on the order of listing; and a smaller ``held_out`` gives a prefix
-    of what a larger gives. ``where`` names the corpus in errors.
+    ``files`` maps an id to the SHA-256 of its file; ``too_short`` are ids that are trained on
+    whatever their place in the order (a share ``held_out`` is still one of all utterances). It
+    depends on ids and bytes alone: not on where the folder is, nor on the order of listing; and a
+    smaller ``held_out`` gives a prefix of what a larger gives. ``where`` names the corpus in
+    errors.
 
     Errors: UserError when there are too few utterances.
     """
@@ -44,15 +52,30 @@ def hold_out(files: Mapping[str, str], held_out: int | float, where: str) -> lis
     twins = Counter(files.values())
     # Identical bytes in both splits would be a leak, and twice in one a double count.
     single = [ident for ident, digest in files.items() if twins[digest] == 1]
-    if wanted >= total or wanted > len(single):
-        twinned = total - len(single)
+    short = set(too_short)
+    allowed = [ident for ident in single if ident not in short]
+    if wanted >= total or wanted > len(allowed):
+        passed_over = [
+            f"{n} of them {why}"
+            for n, why in (
+                (total - len(single), "with identical copies"),
+                (len(single) - len(allowed), "shorter than data.held_out_min_seconds"),
+            )
+            if n
+        ]
+        lower = "data.held_out or data.held_out_min_seconds," if short else "data.held_out"
         raise UserError(
             f"data.held_out={held_out} needs {wanted} utterances beside those to train on, "
             f"but {where} has {total}"
-            + (f" ({twinned} of them with identical copies)" if twinned else "")
-            + ": lower data.held_out or add audio"
+            + (f" ({', '.join(passed_over)})" if passed_over else "")
+            + f": lower {lower} or add audio"
         )
-    return sorted(single, key=order, reverse=True)[:wanted]
+    return sorted(allowed, key=order, reverse=True)[:wanted]
+
+
+def is_too_short(n_samples: int, sampling_rate: int, min_seconds: float) -> bool:
+    """Whether a clip, at the rate that is trained at, is too short to be held out."""
+    return n_samples < min_seconds * sampling_rate
 
 
 def leaks(contents: Iterable[tuple[str, str]], held_out: set[str]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from wg.audio.config import ShortClips
 from wg.audio.io import resampled_length
 from wg.audio.layout import SUFFIXES, Layout, folder_layout, ljspeech_layout, missing_part
 from wg.audio.names import kind_of
-from wg.audio.split import hold_out, leaks
+from wg.audio.split import hold_out, is_too_short, leaks
 from wg.errors import UserError
 
 FoundKind = Literal["ljspeech", "folder", "file"]
@@ -35,6 +35,7 @@ class Expected:
     sampling_rate: int | None = None
     segment_length: int = 16000
     held_out: int | float = 0.05
+    held_out_min_seconds: float = 0.0
     resample: bool = False
     short_clips: ShortClips = "error"
     f_max: float = 8000.0
@@ -178,11 +179,15 @@ def _probe_all(layout: Layout, jobs: int) -> Generator[Probe, None, None]:
 
 
 def _with_split(findings: Findings) -> Findings:
-    readable = findings.readable
+    readable, expected = findings.readable, findings.expected
+    short = {
+        f.id
+        for f in readable
+        if is_too_short(findings.length(f), findings.sampling_rate, expected.held_out_min_seconds)
+    }
+    files = {f.id: f.sha256 for f in readable}
     try:
-        held_out = hold_out(
-            {f.id: f.sha256 for f in readable}, findings.expected.held_out, findings.path
-        )
+        held_out = hold_out(files, expected.held_out, findings.path, short)
     except UserError as error:
         return replace(findings, no_split=str(error))
     pairs = leaks(((f.id, f.content) for f in readable), set(held_out))

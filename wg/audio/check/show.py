@@ -128,6 +128,8 @@ def train_command(f: Findings) -> str | None:
     if f.expected.short_clips != "error":
         words.append(f"data.short_clips={f.expected.short_clips}")
     words += [f"data.held_out={f.expected.held_out}"]
+    if f.expected.held_out_min_seconds:
+        words.append(f"data.held_out_min_seconds={f.expected.held_out_min_seconds:g}")
     words += [f"segment_length={f.expected.segment_length}"]
     return " ".join(shlex.quote(word) for word in words)
 

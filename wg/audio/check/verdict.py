@@ -170,7 +170,9 @@ def _split(f: Findings) -> Iterator[Remark]:
             f"{_n(bad, 'held-out file')} {_is(bad)} silent or under {SCORED:g} s, where PESQ and "
             "ESTOI have no answer, and then no mean either"
         )
-        yield Remark("look", "held_out", sentence, "remove them", _ids(bad))
+        short = not any(one.silent for one in bad)
+        mend = f"data.held_out_min_seconds={SCORED:g}" if short else "remove them"
+        yield Remark("look", "held_out", sentence, mend, _ids(bad))
 
 
 def _sound(f: Findings) -> Iterator[Remark]:

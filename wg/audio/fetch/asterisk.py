@@ -21,7 +21,6 @@ from wg.errors import UserError
 
 RATE = 16000  # Hz; what G.722 carries
 VOICE = "en_US_f_Allison"
-SHORTEST = 1.0  # seconds; shorter prompts are single letters and digits
 NOT_SPEECH_FOLDERS = {"silence"}
 NOT_SPEECH = {
     *("beep", "beeperr", "ascending-2tone", "descending-2tone"),
@@ -38,9 +37,9 @@ Licence: Creative Commons Attribution-ShareAlike 3.0
 
 Made by `wg data fetch asterisk-en` from Debian's
 {package}: decoded from G.722, nothing trimmed or
-rescaled. Left out of {total} prompts: silence, tones and monkeys ({not_speech}), and prompts under
-{shortest:g} s ({short}). wg's demo corpus is a part of these prompts: never judge on the demo's
-held-out clips what was trained on this folder.
+rescaled. All that is spoken is here; silence, tones and monkeys ({not_speech} of {total}) are left
+out. wg's demo corpus is a part of these prompts: never judge on the demo's held-out clips what was
+trained on this folder.
 """
 
 
@@ -97,7 +96,7 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
         for name, data in prompts.items()
         if name.split("/")[0] not in NOT_SPEECH_FOLDERS and name not in NOT_SPEECH
     }
-    kept, seconds = 0, 0.0
+    seconds = 0.0
     with (
         LateBar(len(speech), "decoding prompts") as bar,
         ThreadPoolExecutor(JOBS) as pool,
@@ -106,8 +105,6 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
             decoded = pool.map(lambda item: decode_g722(item[1], item[0]), speech.items())
             for name, samples in zip(speech, decoded, strict=True):
                 bar.advance()
-                if len(samples) < SHORTEST * RATE:
-                    continue
                 path = into / f"{name}.flac"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -117,17 +114,15 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
                         f"{path} cannot be written ({error.error_string.rstrip('.')}): is the "
                         "disk full?"
                     ) from None
-                kept, seconds = kept + 1, seconds + len(samples) / RATE
+                seconds += len(samples) / RATE
         finally:
             pool.shutdown(cancel_futures=True)  # an error or Ctrl-C does not wait for the rest
     about = ABOUT.format(
-        n=kept,
+        n=len(speech),
         minutes=seconds / 60,
         package=archive.name.removesuffix(".part"),
         total=len(prompts),
         not_speech=len(prompts) - len(speech),
-        shortest=SHORTEST,
-        short=len(speech) - kept,
     )
     (into / "README.txt").write_text(about)
     (into / "copyright.txt").write_bytes(licence)

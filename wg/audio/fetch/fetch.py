@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -46,13 +47,13 @@ def fetch(
             f"--file={file} is not a file: name the archive {source.file} that you have"
         )
     try:
-        if _is_there(final, say):
+        if _is_there(source, final, say):
             return final
         if source.form == "asterisk_deb":
             check_ffmpeg()
         out.mkdir(parents=True, exist_ok=True)
         with _only_one(out):
-            if _is_there(final, say):  # made by the one that was waited for
+            if _is_there(source, final, say):  # made by the one that was waited for
                 return final
             archive = file or _download(source, out, url or source.url, keep, say)
             if file is not None:
@@ -77,13 +78,23 @@ def fetch(
     return final
 
 
-def _is_there(final: Path, say: Callable[[str], None]) -> bool:
+def _is_there(source: Source, final: Path, say: Callable[[str], None]) -> bool:
     if not final.exists():
         return False
-    if not (final / MARK).exists():
+    mark = final / MARK
+    if not mark.exists():
         raise UserError(
             f"{final} exists and was not made by `wg data fetch`: look at it with "
             f"`wg data check {final}`, or name another folder with -o"
+        )
+    # Whoever made the folder did so before there were editions, or says which one it is.
+    facts: dict[str, object] = {}
+    with contextlib.suppress(ValueError):
+        facts = json.loads(mark.read_text())
+    if facts.get("edition", 1) != source.edition:
+        raise UserError(
+            f"{final} was made by another version of wg, which took other files of the archive: "
+            "move it away or name another folder with -o, and run the same command again"
         )
     say(f"{final} is already there")
     return True
@@ -170,7 +181,7 @@ def _extract(source: Source, archive: Path, final: Path, say: Callable[[str], No
         if not made.is_dir():
             raise UserError(f"{archive} holds no folder {source.folder}: fetch it again")
         facts = {"name": source.name, "sha256": source.sha256, "licence": source.licence}
-        write_json(made / MARK, facts)
+        write_json(made / MARK, {**facts, "edition": source.edition})
         os.rename(made, final)
         fsync_dir(final.parent)
     except KeyboardInterrupt:

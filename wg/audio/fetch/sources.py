@@ -12,6 +12,8 @@ class Source:
     the archive; ``folder`` is the name that the corpus gets; ``data`` the config to train with.
 
     ``form``: a tar archive that holds ``folder`` itself, or Debian's package of Asterisk prompts.
+    ``edition``: raised when the same archive becomes other files, so that a folder made before is
+    known for what it is.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Source:
     form: Literal["tar", "asterisk_deb"]
     data: str
     licence: str
+    edition: int = 1
 
     @property
     def file(self) -> str:
@@ -46,7 +49,7 @@ _ROWS = (
     ),
     Source(
         name="asterisk-en",
-        title="Asterisk prompts: 22 min of one English speaker, 16,000 Hz (Allison Smith, Digium)",
+        title="Asterisk prompts: 24 min of one English speaker, 16,000 Hz (Allison Smith, Digium)",
         url=(
             "http://deb.debian.org/debian/pool/main/a/asterisk-core-sounds/"
             "asterisk-core-sounds-en-g722_1.6.1-1_all.deb"
@@ -58,6 +61,7 @@ _ROWS = (
         form="asterisk_deb",
         data="asterisk",
         licence="CC BY-SA 3.0",
+        edition=2,  # 1 left out prompts under 1 s
     ),
 )
 SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
