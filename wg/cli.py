@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from wg import __version__
+from wg.cli_bench import bench
 from wg.cli_data import data
 from wg.errors import EXIT_USER_ERROR, UserError
 
@@ -29,10 +30,12 @@ def cli() -> None:
 
     \b
       wg data check PATH               is this corpus fit to train on?
+      wg bench step                    how fast is a step, with each strategy?
       wg convert waveglow.pt model     a checkpoint from elsewhere, read without running it
     """
 
 
+cli.add_command(bench)
 cli.add_command(data)
 
 
@@ -70,11 +73,15 @@ def _train_help() -> str:
 
 @cli.command()
 @click.argument("name", required=False)
-def strategies(name: str | None) -> None:
+@click.option("--pairs", is_flag=True, help="Which strategies go together, and why others do not.")
+def strategies(name: str | None, pairs: bool) -> None:
     """List the strategies, or show the method card of one."""
     from wg.sweep.listing import show_card, show_strategies
+    from wg.sweep.pairs import show_pairs
 
-    show_card(name) if name else show_strategies()
+    if name and pairs:
+        raise UserError("--pairs is of all strategies: leave the name out.")
+    show_card(name) if name else show_pairs() if pairs else show_strategies()
 
 
 @cli.command()

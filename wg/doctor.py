@@ -115,19 +115,19 @@ def _precisions() -> str:
 
 
 def apex() -> str:
-    """Which of the two packages named apex is installed, told from the files on disk: importing
-    the wrong one has side effects of its own."""
-    spec = find_spec("apex")
-    if spec is None or not spec.submodule_search_locations:
+    """Which of the two packages named apex is installed."""
+    from wg.strategies.apex import find_apex
+
+    found = find_apex()
+    if found is None:
         return "none (optional: NVIDIA's apex, built from its source; not `pip install apex`)"
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    if not (folder / "multi_tensor_apply").is_dir():
+    if not found.nvidia:
         return (
             "an unrelated package of that name (a web toolkit that `pip install apex` brings): "
             "pip uninstall apex"
         )
-    amp = "with legacy amp" if (folder / "amp").is_dir() else "without amp (a release since 25.07)"
-    kernels = "CUDA kernels built" if find_spec("amp_C") else "no CUDA kernels built"
+    amp = "with legacy amp" if found.amp else "without amp (a release since 25.07)"
+    kernels = "CUDA kernels built" if found.kernels else "no CUDA kernels built"
     return f"NVIDIA's, {amp}, {kernels}"
 
 

@@ -72,7 +72,8 @@ class Donor:
 class EvalWeights(Protocol):
     """Weights to be judged in place of the trained ones (an average, say); it has state."""
 
-    def update(self, model: WaveGlow) -> None: ...
+    def update(self, model: WaveGlow, progress: float) -> None:
+        """After a step that was made; ``progress`` counts it."""
 
     def weights(self, model: WaveGlow) -> dict[str, torch.Tensor]: ...
 
@@ -112,7 +113,7 @@ class Plan:
     n_active_flows: Schedule | None = _slot("flows that are computed", default=None)
     n_active_channels: Schedule | None = _slot("channels of WN that are computed", default=None)
     micro_batch: int | None = _slot(
-        "segments computed at a time on a rank, 0: as many as fit", default=None
+        "longest segments computed at a time on a rank, 0: as many as fit", default=None
     )
     optimizer: OptimizerFactory | None = _slot("optimizer and its step size", default=None)
     fused: bool = _slot("one kernel for the optimizer's step", default=False)

@@ -7,7 +7,7 @@ but the configuration, so a resumed run takes exactly the values of an uninterru
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,10 +62,19 @@ class Staircase:
         return ", ".join([*steps, f"then {self.values[-1]:g}"])
 
 
+# Share of the way down at a share of the time.
+_FALLS: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: x,
+    "cosine": lambda x: (1 - math.cos(math.pi * x)) / 2,
+    "1-sqrt": math.sqrt,
+}
+
+
 @dataclass(frozen=True)
 class WarmupDecay:
     """A factor that climbs linearly over ``warmup``, stays at 1 until ``decay_from``, and falls
-    to ``final`` at the end along a line or a half cosine."""
+    to ``final`` at the end along a ``shape``: "linear", half a "cosine", or "1-sqrt", steep first
+    (Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 4)."""
 
     warmup: float
     decay_from: float
@@ -79,14 +88,29 @@ class WarmupDecay:
         if progress <= self.decay_from:
             return 1.0
         x = min((progress - self.decay_from) / (1 - self.decay_from), 1.0)
-        fall = x if self.shape == "linear" else (1 - math.cos(math.pi * x)) / 2
-        return 1.0 + (self.final - 1.0) * fall
+        return 1.0 + (self.final - 1.0) * _FALLS[self.shape](x)
 
     def describe(self) -> str:
         warm = f"warm-up {self.warmup:.0%}, " if self.warmup else ""
         if self.final == 1.0:
             return f"{warm}constant"
         return f"{warm}1 until {self.decay_from:.0%}, {self.shape} to {self.final:g}"
+
+
+@dataclass(frozen=True)
+class Competence:
+    """A share that grows from ``start`` to 1 at progress ``until``, fast at first: its square
+    grows in proportion (Platanios et al. 2019, https://arxiv.org/abs/1903.09848, eq. 7)."""
+
+    start: float
+    until: float
+
+    def __call__(self, progress: float) -> float:
+        x = min(progress / self.until, 1.0)
+        return 1.0 if x == 1.0 else math.sqrt(self.start**2 + (1 - self.start**2) * x)
+
+    def describe(self) -> str:
+        return f"{self.start:.0%}, all from {self.until:.0%} of the way on"
 
 
 def staircase(values: Sequence[float], until: Sequence[float] | None = None) -> Schedule:

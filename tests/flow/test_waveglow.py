@@ -97,8 +97,9 @@ def test_sigma_scales_the_noise() -> None:
 def test_mel_group_index_is_mel_times_group_plus_offset() -> None:
     model = WaveGlow(MICRO)
     up = torch.arange(3 * 16, dtype=torch.float32).view(1, 3, 16)
-    model.upsample = torch.nn.Identity()
-    grouped = model.group_mel(up, 16)
+    model.upsample.forward = lambda mel: mel  # type: ignore[method-assign, union-attr]
+    grouped, groups = model.upsample.context(up, 16)
+    assert groups == 2
     assert grouped.shape == (1, 24, 2)
     assert grouped[0, 2 * 8 + 5, 1] == up[0, 2, 8 + 5]
 
@@ -137,7 +138,7 @@ def _meta_flow(config: FlowConfig, k: int) -> torch.nn.Module:
 
     return torch.nn.ModuleList(
         [torch.nn.Conv1d(config.channels(k), config.channels(k), 1, bias=False),
-         WN(config.channels(k) // 2, config)]
+         WN(config.channels(k) // 2, config, 640)]
     )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ def poison() -> Poison:
     def poisoned(bad: Callable[[int], bool]) -> Iterator[None]:
         batch = SegmentStream.batch
 
-        def spoilt(self: SegmentStream, step: int, T: int, B: int) -> Any:
-            mel, audio = batch(self, step, T, B)
+        def spoilt(self: SegmentStream, step: int, *args: Any) -> Any:
+            mel, audio = batch(self, step, *args)
             if bad(step):
                 audio = audio.clone()
                 audio[-1, 17] = torch.nan

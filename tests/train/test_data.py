@@ -227,7 +227,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tiny_config: Config) -> None
         ({"strategy": {"ema": {"decy": 0.9}}}, "did you mean 'decay'"),
         ({"strategy": {"curriculum": {"segment_lengths": [3000]}}}, "does not divide"),
         ({"strategy": {"warm_start": {"n_flows": [4, 2]}}}, "must increase"),
-        ({"strategy": {"lr_schedule": {"shape": "zigzag"}}}, "'linear' or 'cosine'"),
+        ({"strategy": {"lr_schedule": {"shape": "zigzag"}}}, "'wsd' or 'constant'"),
     ],
 )
 def test_wrong_settings_get_a_sentence(

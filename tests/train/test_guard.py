@@ -153,7 +153,7 @@ def test_bad_batches_are_skipped_counted_and_survived(
     updates = []
     update = ExponentialAverage.update
     monkeypatch.setattr(
-        ExponentialAverage, "update", lambda self, m: (updates.append(1), update(self, m))[0]
+        ExponentialAverage, "update", lambda self, *a: (updates.append(1), update(self, *a))[0]
     )
     recipe: dict[str, Any] = {"clip": {}, "ema": {"decay": 0.9}}
     if precision != "fp32":

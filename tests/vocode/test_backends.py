@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from vocode_fixtures import heard
+from tests_helpers import trained_looking
+from vocode_fixtures import CONFIG, MEL, heard
 
+from wg.checkpoint.weights import save_weights
 from wg.errors import UserError
 from wg.export import export
 from wg.export.tensorrt import Backend, NotRunnable
+from wg.train.prepare import tell_mel
 from wg.vocode import backends
 from wg.vocode.run import vocode
 
 
 @pytest.fixture(scope="module")
 def exported(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_without_a_gpu(model_dir, tmp_path_factory.mktemp("export"))
+
+
+def export_without_a_gpu(model_dir: Path, out: Path) -> Path:
     """A real ONNX export with a stand-in for the engine, which needs a GPU to run."""
-    out = tmp_path_factory.mktemp("export")
 
     class Fake(Backend):
         def targets(self) -> list[str]:
@@ -97,3 +104,21 @@ def test_a_damaged_export_is_refused(exported: Path, clips: Path, tmp_path: Path
     finally:
         graph.write_bytes(whole)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_front_end_is_put_behind_the_graph(clips: Path, tmp_path: Path) -> None:
+    """The graph gives the excitation, piece by piece; the filter goes on where it stood."""
+    config = replace(CONFIG, front="lpc_whiten", front_order=20, conditioning="frame_rate")
+    model = trained_looking(config)
+    tell_mel(model, MEL)
+    folder = tmp_path / "final"
+    meta = {"sampling_rate": 16000, "mel": asdict(MEL), "sigma": 0.8, "run": "r", "recipe": "n"}
+    save_weights(folder, model.state_dict(), config, meta)
+    out = export_without_a_gpu(folder, tmp_path / "export")
+    options: dict[str, Any] = {"sigma": 0.3, "block": 16, "say": lambda _: None}
+    vocode(folder, [clips], tmp_path / "torch", device="cpu", **options)
+    vocode(out, [clips], tmp_path / "onnx", backend="onnx", **options)
+    for path in (tmp_path / "torch").rglob("*.wav"):
+        a, b = heard(path), heard(tmp_path / "onnx" / path.relative_to(tmp_path / "torch"))
+        assert np.abs(a).max() > 10
+        assert np.abs(a.astype(int) - b).max() <= 1 + np.abs(a).max() // 1000, path

@@ -19,7 +19,7 @@ from wg.checkpoint.shapes import expected_shapes
 from wg.checkpoint.torchfile import read_torch
 from wg.errors import UserError, nearest
 from wg.files import read_json, write_atomic
-from wg.flow.config import FlowConfig
+from wg.flow.config import EXTENSIONS, FlowConfig
 
 __all__ = ["Checkpoint", "Layout", "convert", "read_checkpoint"]
 
@@ -103,6 +103,13 @@ def _torch_file(
 ) -> tuple[bytes, list[str]]:
     """The bytes of a ``torch.save`` file, and what its reader should know."""
     config, notes = checkpoint.config, []
+    ours = {k: v for k, v in config.to_dict().items() if k in EXTENSIONS}
+    if ours:
+        what = ", ".join(f"{k}={v}" for k, v in ours.items())
+        raise UserError(
+            f"this model has {what}, which NVIDIA's classes do not know: convert it to wg, or "
+            "train without the strategies that set it."
+        )
     # In one order: safetensors gives another at every reading.
     shapes = expected_shapes(config, lambda name: f"{name}.weight" in checkpoint.weights)
     weights = {k: checkpoint.weights[k] for k in shapes}

@@ -113,7 +113,8 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
     Computed, not built: a damaged file may describe a model that no memory holds.
     """
     c, M = config, config.n_mels
-    shapes: Shapes = {"upsample.weight": (M, M, c.upsample_kernel), "upsample.bias": (M,)}
+    shapes: Shapes = _ways(config)
+    n_cond = {"upsampled": M * c.n_group, "interpolated": M, "frame_rate": 2 * M}[c.conditioning]
 
     def conv(name: str, n_out: int, n_in: int, kernel: int = 1) -> None:
         shapes[f"{name}.bias"] = (n_out,)
@@ -126,14 +127,36 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
     for k in range(c.n_flows):
         n, half = c.channels(k), c.channels(k) // 2
         shapes[f"convinv.{k}.conv.weight"] = (n, n, 1)
+        if c.actnorm:
+            shapes[f"actnorm.{k}.offset"] = shapes[f"actnorm.{k}.log_scale"] = (n, 1)
         conv(f"WN.{k}.start", c.n_channels, half)
-        conv(f"WN.{k}.cond_layer", 2 * c.n_channels * c.n_layers, M * c.n_group)
+        conv(f"WN.{k}.cond_layer", 2 * c.n_channels * c.n_layers, n_cond)
         for i in range(c.n_layers):
             both = 2 if i < c.n_layers - 1 else 1  # the last layer has no residual half
             conv(f"WN.{k}.in_layers.{i}", 2 * c.n_channels, c.n_channels, c.kernel_size)
             conv(f"WN.{k}.res_skip_layers.{i}", both * c.n_channels, c.n_channels)
         shapes[f"WN.{k}.end.weight"] = (2 * half, c.n_channels, 1)
         shapes[f"WN.{k}.end.bias"] = (2 * half,)
+    return shapes
+
+
+def _ways(c: FlowConfig) -> Shapes:
+    """What is there once: the mel's way in and the front end."""
+    M = c.n_mels
+    if c.conditioning == "upsampled":
+        shapes: Shapes = {"upsample.weight": (M, M, c.upsample_kernel), "upsample.bias": (M,)}
+    else:
+        shapes = {"upsample.mean": (M, 1), "upsample.std": (M, 1)}
+    if c.conditioning == "frame_rate":
+        shapes |= {
+            "upsample.wide.weight": (2 * M, M, 5),
+            "upsample.wide.bias": (2 * M,),
+            "upsample.narrow.weight": (2 * M, 2 * M, 3),
+            "upsample.narrow.bias": (2 * M,),
+        }
+    if c.front != "none":
+        shapes["front.spectrum.envelope"] = (c.front_n_fft // 2 + 1, M)
+        shapes["front.spectrum.energy"] = ()
     return shapes
 
 

@@ -7,6 +7,10 @@ static but for one axis, which is what TensorRT plans best.
     z      (1, n_group, F * hop / n_group)   Gaussian noise that is *already scaled by sigma*,
                                         in the layout of ``WaveGlow.forward``
     audio  (1, F * hop)                 in [-1, 1] but not clipped
+
+Of a model with a signal front end the graph holds the flow and gives the excitation: the filter is
+a recursion over samples, which no engine computes well and a host does in a twentieth of real time
+(wg.flow.fronted). ``wg vocode`` puts it behind the graph; the property ``front`` names it.
 """
 
 from __future__ import annotations
@@ -83,7 +87,7 @@ class _Half(nn.Module):
 
 
 class InverseFlow(nn.Module):
-    """``WaveGlow.infer`` with weight norm folded and every W inverted once, for tracing.
+    """``WaveGlow.excite`` with weight norm folded and every W inverted once, for tracing.
 
     The model is taken over and changed in place. With ``precision='fp16'`` the WN stacks, where
     all the cost is, compute in fp16; the upsampling, the affine step and the 1x1 convolutions
@@ -102,8 +106,9 @@ class InverseFlow(nn.Module):
         self.model = model.eval().requires_grad_(False)
 
     def forward(self, mel: Tensor, z: Tensor) -> Tensor:
-        """mel (1, n_mels, F), z (1, n_group, T') scaled by sigma -> audio (1, F * hop)."""
-        return self.model.infer(mel, 1.0, z=z)
+        """mel (1, n_mels, F), z (1, n_group, T') scaled by sigma -> audio (1, F * hop), or
+        the excitation of the model's front end."""
+        return self.model.excite(mel, 1.0, z=z)
 
 
 def check_precision(precision: str) -> None:
@@ -130,6 +135,7 @@ def export_onnx(model_dir: Path, precision: Precision = "fp32") -> OnnxModel:
         "n_mels": str(config.n_mels),
         "sigma": str(meta.get("sigma", 1.0)),
         "z": "already scaled by sigma",
+        "front": config.front,
         "precision": precision,
         "weights_sha256": str(meta["sha256"]),
         "model": json.dumps(config.to_dict()),

@@ -128,7 +128,7 @@ def make_cases(
         frames_in = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
         z = model.noise(1, frames_in.shape[2], generator)
         with torch.inference_mode():
-            reference = model.infer(frames_in, sigma, z=z)
+            reference = model.excite(frames_in, sigma, z=z)
         cases.append(Case(name, frames_in.numpy(), (sigma * z).numpy(), reference.numpy()))
     return cases
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from wg.errors import UserError
 from wg.fields import fill
+
+# What a published WaveGlow has not.
+EXTENSIONS = ("conditioning", "front", "front_order", "front_n_fft", "actnorm")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,17 @@ class FlowConfig:
     upsample_stride: int = 256
     # NVIDIA's glow_old.py: on odd flows the second half of the channels conditions the first.
     swap_odd_halves: bool = False
+    # What strategies change: see wg.flow.conditioning, wg.flow.front and wg.flow.actnorm.
+    conditioning: Literal["upsampled", "interpolated", "frame_rate"] = "upsampled"
+    front: Literal["none", "mel_whiten", "lpc_whiten"] = "none"
+    front_order: int = 128
+    front_n_fft: int = 1024
+    actnorm: bool = False
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if not isinstance(value, bool) and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise UserError(f"model.{f.name}={value} must be at least 1.")
         if self.n_group % 2 or self.n_early_size % 2:
             raise UserError(
@@ -76,7 +85,10 @@ class FlowConfig:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; what a published model has not is left out where it is not used, so that
+        folders of published models stay what they were."""
+        ours = {f.name: f.default for f in fields(self) if f.name in EXTENSIONS}
+        return {k: v for k, v in asdict(self).items() if k not in ours or v != ours[k]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FlowConfig:

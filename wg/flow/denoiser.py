@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wg.flow.config import FlowConfig
-from wg.flow.stream import AudioStream, InverseStream
+from wg.flow.fronted import inverse_stream
+from wg.flow.stream import AudioStream
 from wg.flow.waveglow import WaveGlow
 
 BIAS_FRAMES = 88  # of zero mel, as in the source: the first spectrum depends on all of them
@@ -21,7 +22,7 @@ _N_FFT, _HOP = 1024, 256
 
 def silence_of(model: WaveGlow) -> Tensor:
     """Audio (1, T) that ``model`` makes of :data:`BIAS_FRAMES` frames of zeros, sigma 0."""
-    return silence_from(InverseStream(model, sigma=0.0), model.config, model.upsample.weight.device)
+    return silence_from(inverse_stream(model, sigma=0.0), model.config, model.like.device)
 
 
 def silence_from(stream: AudioStream, config: FlowConfig, device: torch.device) -> Tensor:

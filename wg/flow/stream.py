@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from wg.flow.conditioning import mel_path
 from wg.flow.config import FlowConfig
 from wg.flow.waveglow import WaveGlow
 
@@ -40,13 +41,41 @@ def wn_reach(config: FlowConfig) -> int:
 def reach_frames(config: FlowConfig) -> tuple[int, int]:
     """(before, after): mel frames around a frame that its audio depends on."""
     groups = config.n_flows * wn_reach(config)
-    after = -(-groups * config.n_group // config.upsample_stride)
-    return after + _tail(config), after
+    frames = -(-groups * config.n_group // config.upsample_stride)
+    path = mel_path(config)
+    return frames + path.before, frames + path.after
 
 
-def _tail(config: FlowConfig) -> int:
-    """Earlier frames that reach into a frame's samples through the upsampling."""
-    return -(-config.upsample_kernel // config.upsample_stride) - 1
+class HeldEnds:
+    """A batch of mels in pieces, in which every item's last frame holds beyond its end.
+
+    frames  of each item; None until the last piece tells
+    """
+
+    def __init__(self, frames: Sequence[int] | None) -> None:
+        self.ends = None if frames is None else torch.tensor(frames)
+        self.received = 0
+        self._last: Tensor | None = None
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        """The next piece (B, M, f) as it is to be used."""
+        first = self.received
+        self.received += mel.shape[2]
+        if mel.shape[2] == 0:
+            return mel
+        if self.ends is not None and int(self.ends.min()) < self.received:
+            known = mel if self._last is None else torch.cat([self._last, mel], dim=2)
+            shift = known.shape[2] - mel.shape[2]
+            at = torch.arange(first, self.received)[None].minimum(self.ends[:, None] - 1)
+            index = (at - first + shift).clamp_min(0).to(mel.device)
+            mel = known.gather(2, index[:, None].expand(-1, mel.shape[1], -1))
+        self._last = mel[:, :, -1:]
+        return mel
+
+    def beyond(self, n: int) -> Tensor:
+        """(B, M, n) frames after the last piece."""
+        assert self._last is not None
+        return self._last.expand(-1, -1, n)
 
 
 class _Tape:
@@ -99,6 +128,7 @@ class InverseStream:
         self.groups_per_frame = c.upsample_stride // c.n_group
         self.block = block * self.groups_per_frame
         self._ends = None if frames is None else torch.tensor(frames) * self.groups_per_frame
+        self._path, self._held = model.upsample, HeldEnds(frames)
         self._mel, self._grouped, self._z = _Tape(), _Tape(), _Tape()
         self._flows = [k for k in reversed(range(c.n_flows)) if model.active[k]]
         self._inputs = {k: _Tape() for k in self._flows}
@@ -119,16 +149,19 @@ class InverseStream:
             lag = len(self._flows) * self.reach
             spare = -(-(self._received + lag) // self.block) * self.block - self._received
             n_frames = spare // self.groups_per_frame
-            self._append(mel.new_zeros(*mel.shape[:2], n_frames), z.new_zeros(*z.shape[:2], spare))
-        pieces = [self._block() for _ in range((self._z.end - self._grouped.end) // self.block)]
+            beyond = self._held.beyond(n_frames + self._path.after)
+            self._append(beyond, z.new_zeros(*z.shape[:2], spare))
+        known = (self._mel.end - self._path.before - self._path.after) * self.groups_per_frame
+        pieces = [self._block() for _ in range((known - self._grouped.end) // self.block)]
         audio = torch.cat([z.new_zeros(*z.shape[:2], 0), *pieces], dim=2)
         audio = audio[:, :, : self._received - self._given]
         self._given += audio.shape[2]
         return audio.transpose(1, 2).reshape(audio.shape[0], -1)
 
     def _append(self, mel: Tensor, z: Tensor) -> None:
-        if self._mel.end == 0:  # what the upsampling finds before the first frame
-            self._mel.append(mel.new_zeros(*mel.shape[:2], _tail(self.model.config)))
+        mel = self._held(mel)
+        if self._mel.end == 0:  # what is found before the first frame
+            self._mel.append(self._path.continued(mel[:, :, :1])[:, :, : self._path.before])
         self._mel.append(mel)
         self._z.append(self.sigma * z)
 
@@ -152,12 +185,11 @@ class InverseStream:
         return x
 
     def _group(self, first: int) -> Tensor:
-        """The grouped, upsampled mel (B, n_mels * n_group, T') of the block at frame ``first``."""
-        c, n = self.model.config, self.block // self.groups_per_frame
-        frames = self._mel[first, first + _tail(c) + n]
-        grouped = self.model.group_mel(frames, frames.shape[2] * c.upsample_stride)
+        """The mel's context of the block at frame ``first``, (B, channels, T')."""
+        n = self.block // self.groups_per_frame
+        frames = self._mel[first, first + self._path.before + n + self._path.after]
         self._mel.forget(first + n)
-        return grouped[:, :, -self.block :]
+        return self._path.windowed(frames)
 
     def _flow(self, k: int, x: Tensor) -> tuple[int, Tensor]:
         """(position, piece) that flow k can give once it has also received ``x``."""

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from wg.errors import UserError
+from wg.flow.actnorm import ActNorm
 from wg.flow.check import check_scale, check_tensor
+from wg.flow.conditioning import Context, mel_path
 from wg.flow.config import FlowConfig
+from wg.flow.front import front_end
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
 from wg.flow.wn import WN
 
@@ -40,22 +43,27 @@ class WaveGlow(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
-        self.upsample = nn.ConvTranspose1d(
-            config.n_mels, config.n_mels, config.upsample_kernel, stride=config.upsample_stride
-        )
+        self.upsample = mel_path(config)
+        self.front = front_end(config)
         channels = [config.channels(k) for k in range(config.n_flows)]
+        self.actnorm = nn.ModuleList(ActNorm(c) for c in channels if config.actnorm)
         self.convinv = nn.ModuleList(Invertible1x1Conv(c) for c in channels)
-        self.WN = nn.ModuleList(WN(c // 2, config) for c in channels)
+        self.WN = nn.ModuleList(WN(c // 2, config, self.upsample.channels) for c in channels)
         # Flows that are computed. The rest must be exact identities (see wg.flow.grow), so
         # skipping them saves their time and changes nothing.
         self.active: list[bool] = [True] * config.n_flows
         # What is known of a loaded model: sampling rate, mel settings, where from.
         self.meta: dict[str, Any] = {}
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the model's device and dtype, which every export keeps."""
+        return self.upsample.like
+
     def _check(self, mel: Tensor, audio: Tensor | None = None, z: Tensor | None = None) -> None:
         """Raises :class:`UserError` for what a caller got wrong; reads shapes and never values,
         so it is free on a GPU and passes a tracer."""
-        c, like = self.config, self.upsample.weight
+        c, like = self.config, self.like
         # Autocast converts what enters the couplings, but not the signal in forward.
         cast = torch.is_autocast_enabled(like.device.type)
         check_tensor("mel", mel, ("B", c.n_mels, "F"), like, any_float=cast)
@@ -75,28 +83,15 @@ class WaveGlow(nn.Module):
 
     # -- conditioning ---------------------------------------------------------------------
 
-    def group_mel(self, mel: Tensor, samples: int) -> Tensor:
-        """mel (B, n_mels, F) -> the upsampled mel of the first ``samples`` samples, in groups:
-        (B, n_mels * n_group, T'), index mel * n_group + offset in the group."""
-        up = self.upsample(mel)
-        if up.shape[2] < samples:
-            raise UserError(
-                f"mel of {mel.shape[2]} frames covers {up.shape[2]} samples and the audio has "
-                f"{samples}: they must be of the same speech, and the mel of this model's hop."
-            )
-        B, M, _ = up.shape
-        G = self.config.n_group
-        up = up[:, :, :samples].reshape(B, M, samples // G, G)
-        return up.permute(0, 1, 3, 2).reshape(B, M * G, samples // G)
+    def project(self, k: int, context: Context) -> Tensor:
+        """Flow k's share of the mel, (B, 2 * C * L, T')."""
+        return self.upsample.project(self.WN[k].cond_layer, context)  # type: ignore[arg-type]
 
     def conditioning(self, mel: Tensor, samples: int) -> list[Tensor | None]:
         """Every computed flow's share of the mel, (B, 2 * C * L, T') each: most of a small
         model's work. Give it to :meth:`forward` and :meth:`infer` to do it once for both."""
-        grouped = self.group_mel(mel, samples)
-        return [
-            wn.cond_layer(grouped) if on else None  # type: ignore[operator]
-            for wn, on in zip(self.WN, self.active, strict=True)
-        ]
+        context = self.upsample.context(mel, samples)
+        return [self.project(k, context) if on else None for k, on in enumerate(self.active)]
 
     # -- audio -> z -----------------------------------------------------------------------
 
@@ -112,11 +107,13 @@ class WaveGlow(nn.Module):
         self._check(mel, audio=audio)
         G = self.config.n_group
         B, T = audio.shape
-        grouped = None if shared is not None else self.group_mel(mel, T)
+        context = None if shared is not None else self.upsample.context(mel, T)
+        log_s_sum = audio.new_zeros(B)
+        if self.front is not None:
+            audio, log_s_sum = self.front(mel, audio)
         x = audio.reshape(B, T // G, G).transpose(1, 2)
 
         early: list[Tensor] = []
-        log_s_sum = audio.new_zeros(B)
         log_det_W = audio.new_zeros(())
         for k in range(self.config.n_flows):
             if self.config.has_early_output(k):
@@ -125,9 +122,12 @@ class WaveGlow(nn.Module):
             if not self.active[k]:
                 continue
             with torch.autocast(audio.device.type, enabled=False):
+                if self.config.actnorm:
+                    x, log_det = self.actnorm[k](x)
+                    log_det_W = log_det_W + log_det
                 x, log_det = self.convinv[k](x)
             a0, a1 = self._split(k, x)
-            b, log_s = at_least_fp32(self._coupling(k, a0, grouped, shared)).chunk(2, dim=1)
+            b, log_s = at_least_fp32(self._coupling(k, a0, context, shared)).chunk(2, dim=1)
             x = self._join(k, a0, torch.exp(log_s) * a1 + b)
             log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
             log_det_W = log_det_W + log_det
@@ -143,13 +143,14 @@ class WaveGlow(nn.Module):
         return torch.cat([a1, a0] if self.config.swaps(k) else [a0, a1], dim=1)
 
     def _coupling(
-        self, k: int, a0: Tensor, grouped: Tensor | None, shared: Sequence[Tensor | None] | None
+        self, k: int, a0: Tensor, context: Context | None, shared: Sequence[Tensor | None] | None
     ) -> Tensor:
         """(b, log_s) of flow k as (B, 2 * n_half, T'). The projection is made flow by flow: all
         of them at once would be most of the memory of a forward pass."""
-        wn = self.WN[k]
-        projected = wn.cond_layer(grouped) if shared is None else shared[k]  # type: ignore[operator]
-        return wn(a0, projected)
+        if shared is not None:
+            return self.WN[k](a0, shared[k])
+        assert context is not None
+        return self.WN[k](a0, self.project(k, context))
 
     # -- z -> audio -----------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class WaveGlow(nn.Module):
         _, _, groups = self.z_shape(batch, frames)
         n_early = (c.n_flows - 1) // c.n_early_every
         widths = [c.channels(c.n_flows - 1)] + [c.n_early_size] * n_early
-        p = self.upsample.weight
+        p = self.like
         device = p.device if generator is None else generator.device
         parts = [torch.randn(batch, w, groups, generator=generator, device=device) for w in widths]
         return torch.cat(parts[::-1], dim=1).to(p)
@@ -184,20 +185,34 @@ class WaveGlow(nn.Module):
         drawn from ``generator`` when not given. Differentiable; wrap in ``no_grad`` to vocode.
         Raises :class:`UserError` for arguments of other shapes, dtypes or devices.
         """
+        audio = self.excite(mel, sigma, z, generator, shared)
+        return audio if self.front is None else self.front.inverse(mel, audio)
+
+    def excite(
+        self,
+        mel: Tensor,
+        sigma: float = 1.0,
+        z: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        shared: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
+        """:meth:`infer` without the front end: what a front end's inverse turns into audio, and
+        the audio itself where there is none."""
         self._check(mel, z=z)
         check_scale("sigma", sigma)
         c = self.config
         B, _, frames = mel.shape
         if z is None:
             z = self.noise(B, frames, generator)
-        # The transposed convolution's tail covers no frame of its own.
-        grouped = None if shared is not None else self.group_mel(mel, frames * c.upsample_stride)
+        # A transposed convolution's tail covers no frame of its own.
+        samples = frames * c.upsample_stride
+        context = None if shared is not None else self.upsample.context(mel, samples)
         z = sigma * z
         n_left = c.channels(c.n_flows - 1)
         x, z = z[:, -n_left:], z[:, :-n_left]
         for k in reversed(range(c.n_flows)):
             if self.active[k]:
-                x = self._uncouple(k, x, self._coupling(k, self._split(k, x)[0], grouped, shared))
+                x = self._uncouple(k, x, self._coupling(k, self._split(k, x)[0], context, shared))
             if c.has_early_output(k):
                 x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
                 z = z[:, : -c.n_early_size]
@@ -206,8 +221,8 @@ class WaveGlow(nn.Module):
     def inverse_flow(
         self, k: int, x: Tensor, grouped: Tensor, beyond: Tensor | None, keep: slice
     ) -> Tensor:
-        """Flow k of :meth:`infer` alone: x (B, C, n) and the grouped mel around and at the
-        positions ``keep`` -> (B, C, len(keep)). ``beyond`` is WN's."""
+        """Flow k of :meth:`infer` alone: x (B, C, n) and the mel's context in groups around and
+        at the positions ``keep`` -> (B, C, len(keep)). ``beyond`` is WN's."""
         wn = self.WN[k]
         out = wn(self._split(k, x)[0], wn.cond_layer(grouped), beyond)  # type: ignore[operator]
         return self._uncouple(k, x[:, :, keep], out[:, :, keep])
@@ -218,7 +233,8 @@ class WaveGlow(nn.Module):
         b, log_s = coupling.to(x.dtype).chunk(2, dim=1)
         x = self._join(k, a0, (a1 - b) * torch.exp(-log_s))
         # Any module with inverse() will do: an export puts constants here.
-        return self.convinv[k].inverse(x)  # type: ignore[operator]
+        x = self.convinv[k].inverse(x)  # type: ignore[operator]
+        return self.actnorm[k].inverse(x) if self.config.actnorm else x  # type: ignore[operator]
 
     # -- inference ------------------------------------------------------------------------
 

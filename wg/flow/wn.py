@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from wg.flow import fused
+from wg.flow.conditioning import Context, MelPath
 from wg.flow.config import FlowConfig
 from wg.flow.layers import WeightNormConv1d
 
@@ -14,14 +19,19 @@ class WN(nn.Module):
     (Prenger et al. 2018, section 2.1; van den Oord et al. 2016 without causality).
 
     The last convolution starts at zero, so that a new coupling is the identity.
+
+    fused      compute by :mod:`wg.flow.fused` where that can be
+    recompute  keep only the input for the way back, and compute the rest a second time
     """
 
-    def __init__(self, n_half: int, config: FlowConfig) -> None:
+    def __init__(self, n_half: int, config: FlowConfig, n_cond: int) -> None:
+        """n_half: channels of the half that is read; n_cond: of what ``cond_layer`` reads."""
         super().__init__()
         C, L = config.n_channels, config.n_layers
         self.n_channels, self.n_layers = C, L
+        self.fused = self.recompute = False
         self.start = WeightNormConv1d(n_half, C)
-        self.cond_layer = WeightNormConv1d(config.n_mels * config.n_group, 2 * C * L)
+        self.cond_layer = WeightNormConv1d(n_cond, 2 * C * L)
         self.in_layers = nn.ModuleList(
             WeightNormConv1d(C, 2 * C, config.kernel_size, dilation=2**i) for i in range(L)
         )
@@ -34,16 +44,33 @@ class WN(nn.Module):
         assert self.end.bias is not None
         nn.init.zeros_(self.end.bias)
 
-    def forward(self, x: Tensor, projected: Tensor, beyond: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, projected: Tensor | Unprojected, beyond: Tensor | None = None
+    ) -> Tensor:
         """x (B, n_half, T') -> (B, 2 * n_half, T').
 
         projected (B, 2 * C * L, T') is what ``cond_layer`` makes of the grouped mel
         (B, n_mels * n_group, T'). It is the caller's to compute, because it depends on the mel
-        alone and both directions can share it.
+        alone and both directions can share it; or what :func:`share` gives instead.
 
         beyond (B, 1, T') is true where an item of a batch of unequal lengths has ended: there
         every layer sees the zeros that its padding would give the item alone.
         """
+        if beyond is None and self.fused and fused.usable(self, x):
+            if isinstance(projected, Unprojected):
+                return fused.couple(self, x, *fused.form(*projected))
+            return fused.couple(self, x, "projected", projected)
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._layers(x, projected, beyond)
+        # Nothing here is drawn at random.
+        again: Tensor = checkpoint(
+            self._layers, x, projected, beyond, use_reentrant=False, preserve_rng_state=False
+        )
+        return again
+
+    def _layers(self, x: Tensor, projected: Tensor | Unprojected, beyond: Tensor | None) -> Tensor:
+        if isinstance(projected, Unprojected):
+            projected = projected.path.project(self.cond_layer, projected.context)
         C = self.n_channels
         h = _silence(self.start(x), beyond)
         conds = projected.split(2 * C, dim=1)
@@ -58,6 +85,21 @@ class WN(nn.Module):
             skip = out if skip is None else skip + out
         assert skip is not None
         return self.end(skip)
+
+
+class Unprojected(NamedTuple):
+    """The mel's context and its way, where the projection is WN's own to make."""
+
+    path: MelPath
+    context: Context
+
+
+def share(wn: nn.Module, path: MelPath, context: Context) -> Tensor | Unprojected:
+    """What to call ``wn`` with: its projection of the mel, or, where it will not keep that, the
+    context that all flows share."""
+    if isinstance(wn, WN) and (wn.fused or wn.recompute) and torch.is_grad_enabled():
+        return Unprojected(path, context)
+    return path.project(wn.cond_layer, context)  # type: ignore[arg-type]
 
 
 def _silence(h: Tensor, beyond: Tensor | None) -> Tensor:

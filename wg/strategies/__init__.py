@@ -6,6 +6,12 @@ its hyperparameters, its docstring is its method card. To add one: a file here, 
 contract tests follow.
 """
 
-from wg.strategies.registry import Strategy, all_strategies, make_plan, strategy
+from wg.strategies.registry import (
+    Strategy,
+    all_strategies,
+    check_installed,
+    make_plan,
+    strategy,
+)
 
-__all__ = ["Strategy", "all_strategies", "make_plan", "strategy"]
+__all__ = ["Strategy", "all_strategies", "check_installed", "make_plan", "strategy"]

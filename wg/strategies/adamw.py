@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -32,15 +33,23 @@ def adamw(
     require(weight_decay >= 0, f"strategy.adamw.weight_decay={weight_decay} must not be negative.")
 
     def build(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
-        decayed: list[torch.nn.Parameter] = []
-        rest: list[torch.nn.Parameter] = []
-        for name, p in parameters:
-            spared = name.endswith(("bias", "weight_g")) or name.startswith("convinv.")
-            (rest if spared else decayed).append(p)
-        groups = [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
+        groups = decay_groups(parameters, weight_decay)
         return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps)
 
     plan.optimizer = build
+
+
+def decay_groups(
+    parameters: Iterable[tuple[str, torch.nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Two groups: weights that decay; and gains, biases, 1x1 convolutions and the scales of
+    `actnorm`, which do not."""
+    decayed: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, p in parameters:
+        spared = name.endswith(("bias", "weight_g")) or name.startswith(("convinv.", "actnorm."))
+        (rest if spared else decayed).append(p)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]

@@ -16,7 +16,7 @@ class ExponentialAverage:
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, model: WaveGlow) -> None:
+    def update(self, model: WaveGlow, progress: float) -> None:
         self.updates += 1
         # (1 + n) / (10 + n): early on the average follows, or it would remember the start.
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,12 +27,15 @@ class Strategy:
     kind     system: same mathematics up to rounding; algorithm: judged by quality; model:
              changes the network
     refuses  other strategies it cannot share a recipe with, and why
+    missing  what it needs and is not installed here, in words after "strategy 'x' ";
+             empty when nothing is
     """
 
     name: str
     kind: Kind
     apply: Callable[..., None]
     refuses: Mapping[str, str] = field(default_factory=dict)
+    missing: Callable[[], str] = str
 
     @property
     def card(self) -> str:
@@ -55,14 +58,14 @@ class Strategy:
 
 
 def strategy(
-    kind: Kind, refuses: Mapping[str, str] | None = None
+    kind: Kind, refuses: Mapping[str, str] | None = None, missing: Callable[[], str] = str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function ``name(plan, **hyperparameters)`` as the strategy ``name``."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = function.__name__
         assert name not in _REGISTRY, f"two strategies are named {name}"
-        _REGISTRY[name] = Strategy(name, kind, function, dict(refuses or {}))
+        _REGISTRY[name] = Strategy(name, kind, function, dict(refuses or {}), missing)
         return function
 
     return register
@@ -103,6 +106,14 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
         with plan.written_by(name):
             known[name].apply(plan, **values)
     return plan
+
+
+def check_installed(recipe: Iterable[str]) -> None:
+    """Raises :class:`UserError` for a strategy whose package is not installed, or is another one.
+    Apart from :func:`make_plan`, because a recipe can be looked at where it cannot be trained."""
+    for name in recipe:
+        if why := all_strategies()[name].missing():
+            raise UserError(f"strategy '{name}' {why}")
 
 
 def check_hyperparameters(s: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:

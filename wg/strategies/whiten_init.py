@@ -8,9 +8,19 @@ from wg.plan import Plan
 from wg.strategies.registry import require, strategy
 
 
+def _signal(model: WaveGlow, store: Store, i: int) -> torch.Tensor:
+    """Utterance i as it reaches the first 1x1 convolution, (T,)."""
+    audio = store.audio(i)
+    if model.front is None:
+        return audio
+    n = len(audio) // model.config.n_group * model.config.n_group
+    return model.front(store.mel(i)[None], audio[None, :n])[0][0]
+
+
 @strategy(kind="algorithm")
 def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
-    """Start the first 1x1 convolution at Q Cov^(-1/2) of the training audio's sample groups.
+    """Start the first 1x1 convolution at Q Cov^(-1/2) of the training audio's sample groups
+    (of the excitation's, behind a front end).
 
     seconds: how much training audio the covariance is measured on. Q is the rotation that the
     layer would have started from.
@@ -31,7 +41,7 @@ def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
         first = model.convinv[model.active.index(True)]
         assert isinstance(first, Invertible1x1Conv)
         covariance = group_covariance(
-            (store.audio(i) for i in store.train), model.config.n_group, n_samples
+            (_signal(model, store, i) for i in store.train), model.config.n_group, n_samples
         )
         with torch.no_grad():
             first.set_matrix(whitening_rotation(covariance, first.matrix))

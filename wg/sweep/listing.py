@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.table import Table
@@ -22,10 +23,15 @@ def show_strategies() -> None:
     for column in ("strategy", "kind", "sets", "refuses", "what"):
         table.add_column(column, overflow="fold")
     for s in all_strategies().values():
-        cells = (s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", s.summary)
+        # The head of the summary: its first clause says what, the card says the rest.
+        what = re.split(r"[;:.]( |$)", s.summary, maxsplit=1)[0]
+        cells = (s.name, s.kind, ", ".join(s.sets()), ", ".join(s.refuses) or "-", what)
         table.add_row(*map(Text, cells))  # Text: a plug-in's words are not markup
     console().print(table)
-    print("\nTwo strategies that set the same slot conflict. A card: wg strategies NAME")
+    print(
+        "\nTwo strategies that set the same slot conflict. Which go together: wg strategies --pairs"
+        "\nA card: wg strategies NAME"
+    )
 
 
 def show_card(name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.plugins import Precision
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from wg.audio.cache import default_cache_dir
 from wg.audio.corpus import Corpus, check_segments, load_corpus
@@ -20,10 +20,13 @@ from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.grow import load_donor
 from wg.plan import Plan
+from wg.train.apex_amp import ApexO1
 from wg.train.checkpoint import SafeCheckpointIO
 from wg.train.data import SegmentData
 from wg.train.guard import GuardedMixed, GuardedPrecision
 from wg.train.module import WaveGlowModule
+from wg.train.prepare import flow_config, tell_mel
+from wg.train.ranks import ddp_strategy
 from wg.train.settings import Settings, step_shape
 
 
@@ -70,7 +73,8 @@ def build(settings: Settings) -> Job:
     set_matmul(plan.matmul)
     corpus, store = open_store(settings, plan)
     L.seed_everything(settings.seed, verbose=False)
-    model = WaveGlow(settings.model)
+    model = WaveGlow(flow_config(settings.model, plan, settings.data.mel.n_fft))
+    tell_mel(model, settings.data.mel)
     if plan.donor is not None:
         donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
         if is_folded(weights):
@@ -116,7 +120,7 @@ def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
         max_epochs=1,
         gradient_clip_val=plan.gradient_clip,
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO(), _precision(plan.precision, job.device)],
+        plugins=[SafeCheckpointIO(), precision_plugin(plan.precision, job.device)],
         default_root_dir=run_dir,
         logger=False,
         enable_checkpointing=False,
@@ -128,9 +132,13 @@ def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
     )
 
 
-def _precision(precision: str, device: torch.device) -> Precision:
+def precision_plugin(precision: str, device: torch.device) -> Precision:
+    """What Lightning computes a Plan's ``precision`` with; its steps are made or not as the guard
+    says."""
     if precision == "32-true":
         return GuardedPrecision()
+    if precision == "apex-O1":
+        return ApexO1()
     # As a plugin, because Trainer(precision="16-mixed") silently turns into bf16 on a CPU.
     scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
     return GuardedMixed(precision, device.type, scaler)  # type: ignore[arg-type]
@@ -139,20 +147,6 @@ def _precision(precision: str, device: torch.device) -> Precision:
 def _strategy(job: Job) -> str | Strategy:
     if job.plan.ranks.n == 1:
         return "auto"
-    backend = job.plan.ranks.backend
-    if backend == "auto":
-        backend = "nccl" if job.device.type == "cuda" else "gloo"
-    n = job.plan.ranks.n
-    if job.device.type == "cuda" and n > torch.cuda.device_count():
-        raise UserError(
-            f"strategy.ddp.ranks={n} needs as many GPUs and this machine has "
-            f"{torch.cuda.device_count()}; use fewer ranks or device=cpu."
-        )
-    if backend == "nccl" and job.device.type != "cuda":
-        raise UserError("strategy.ddp.backend=nccl needs GPUs; use gloo or auto on a CPU.")
-    return DDPStrategy(
-        process_group_backend=backend,
-        gradient_as_bucket_view=True,
-        # A growing flow has parameters without gradients.
-        find_unused_parameters=job.plan.n_active_flows is not None,
-    )
+    # A growing flow has parameters without gradients.
+    growing = job.plan.n_active_flows is not None
+    return ddp_strategy(job.plan.ranks, job.device, find_unused=growing)

@@ -16,6 +16,7 @@ from wg.audio.io import FULL_SCALE
 from wg.audio.store import Store
 from wg.errors import UserError
 from wg.plan import Plan
+from wg.train.pool import Pool, loudest_first
 from wg.train.settings import step_shape
 
 # What log(max(x, 1e-5)) gives for silence: the mel of zero padding.
@@ -40,8 +41,9 @@ class SegmentStream(IterableDataset):
     starts of all utterances being equally likely; a rank takes its share of each batch.
 
     With ``silence_db`` (dBFS) a segment whose RMS level, as it is trained on, is lower is drawn
-    again. With ``plan.dequantize`` = d, uniform noise of d steps of 16 bits in all, from -d/2 to
-    d/2, is added to the audio; the mel stays that of the recording.
+    again. With ``plan.loudness``, only the loudest share of all starts is drawn from. With
+    ``plan.dequantize`` = d, uniform noise of d steps of 16 bits in all, from -d/2 to d/2, is
+    added to the audio; the mel stays that of the recording.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class SegmentStream(IterableDataset):
         self.rank, self.step, self.samples_seen = rank, step, samples_seen
         self.total = round(plan.base.audio_seconds * plan.base.sampling_rate)
         self.lengths = np.array([store.n_samples(i) for i in store.train])
+        self._order: tuple[int, np.ndarray] | None = None  # (T, starts from the loudest on)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         worker = get_worker_info()
@@ -68,18 +71,18 @@ class SegmentStream(IterableDataset):
         while samples < self.total:
             T, B = step_shape(self.plan, samples / self.total)
             if (step - first) % turns == turn:
-                yield self.batch(step, T, B)
+                yield self.batch(step, T, B, samples / self.total)
             step, samples = step + 1, samples + T * B
 
-    def batch(self, step: int, T: int, B: int) -> tuple[Tensor, Tensor]:
-        """This rank's share of the ``B`` segments of ``T`` samples of ``step``."""
+    def batch(self, step: int, T: int, B: int, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """This rank's share of the ``B`` segments of ``T`` samples of ``step``, which begins at
+        ``progress``."""
         rng = np.random.default_rng([self.plan.base.seed, step])
-        starts = np.maximum((self.lengths - T) // self.hop, 0) + 1
-        ends = np.cumsum(starts)
-        picks = rng.integers(ends[-1], size=B)
+        pool = self._pool(T, progress)
+        picks = pool.draw(rng, B)
         share = B // self.plan.ranks.n
         mine = range(self.rank * share, (self.rank + 1) * share)
-        pairs = [self._crop(int(picks[p]), step, p, starts, ends, T) for p in mine]
+        pairs = [self._crop(int(picks[p]), step, p, pool, T) for p in mine]
         mels, audios = zip(*pairs, strict=True)
         audio = torch.stack(audios)
         d = self.plan.dequantize
@@ -87,14 +90,24 @@ class SegmentStream(IterableDataset):
             audio = audio + torch.stack([self._noise(d, step, p, T) for p in mine])
         return torch.stack(mels), audio
 
+    def _pool(self, T: int, progress: float) -> Pool:
+        """What segments of ``T`` samples are drawn from at ``progress``."""
+        starts = np.maximum((self.lengths - T) // self.hop, 0) + 1
+        share = 1.0 if self.plan.loudness is None else self.plan.loudness(progress)
+        if share >= 1:
+            return Pool(starts)
+        if self._order is None or self._order[0] != T:
+            order = loudest_first(self.store, self.store.train, starts, T, self.hop)
+            self._order = T, order
+        return Pool(starts, self._order[1], share)
+
     def _crop(
-        self, pick: int, step: int, position: int, starts: np.ndarray, ends: np.ndarray, T: int
+        self, pick: int, step: int, position: int, pool: Pool, T: int
     ) -> tuple[Tensor, Tensor]:
-        """Start number ``pick`` of all utterances' starts, or another when that one is silent."""
+        """Start number ``pick`` of the pool, or another when that one is silent."""
 
         def at(pick: int) -> tuple[Tensor, Tensor]:
-            j = int(np.searchsorted(ends, pick, side="right"))
-            frame = int(pick - (ends[j] - starts[j]))
+            j, frame = pool.place(pick)
             return self._segment(self.store.train[j], frame, T)
 
         pair = at(pick)
@@ -103,7 +116,7 @@ class SegmentStream(IterableDataset):
         # Of this position in this batch, whichever rank or worker makes it.
         rng = np.random.default_rng([self.plan.base.seed, step, REDRAW, position])
         tried = [pair]
-        for other in rng.integers(ends[-1], size=TRIES):
+        for other in pool.draw(rng, TRIES):
             tried.append(at(int(other)))
             if level_dbfs(tried[-1][1]) >= self.silence_db:
                 return tried[-1]
@@ -164,9 +177,9 @@ class SegmentData(L.LightningDataModule):
         self.samples_seen = 0
         SegmentStream(store, plan, hop_length, silence_db=silence_db).check_not_silent()
 
-    def train_dataloader(self) -> DataLoader:
-        rank = self.trainer.global_rank if self.trainer is not None else 0
-        stream = SegmentStream(
+    def stream(self, rank: int = 0) -> SegmentStream:
+        """The training segments of ``rank``, from where training stands."""
+        return SegmentStream(
             self.store,
             self.plan,
             self.hop,
@@ -175,6 +188,9 @@ class SegmentData(L.LightningDataModule):
             self.samples_seen,
             self.silence_db,
         )
+
+    def train_dataloader(self) -> DataLoader:
+        stream = self.stream(self.trainer.global_rank if self.trainer is not None else 0)
         return DataLoader(
             stream,
             batch_size=None,

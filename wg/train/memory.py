@@ -1,7 +1,8 @@
-"""The largest amount of memory that a process has used."""
+"""The largest amount of memory that a process has used, and what it could still have."""
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
@@ -31,3 +32,25 @@ def _resident() -> int:
         return int(found.group(1)) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory() -> int:
+    """Bytes of main memory that this process could still take without making the machine swap,
+    as Linux estimates it and the control group allows."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
+        limits += [int(found.group(1)) * 1024] if found else []
+    except OSError:
+        pass
+    for folder, limit, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limits.append(
+                int(Path(folder, limit).read_text()) - int(Path(folder, used).read_text())
+            )
+        except (OSError, ValueError):  # no such group, or its limit is the word "max"
+            continue
+    return max(min(limits), 0)

@@ -15,6 +15,7 @@ from wg.flow.waveglow import nll
 from wg.plan import EvalWeights, Plan
 from wg.train.data import SegmentData
 from wg.train.guard import Guard, parameters, poison_gradients
+from wg.train.parts import Batch, longest_segment, loss_in_parts, split
 
 
 class WaveGlowModule(L.LightningModule):
@@ -27,6 +28,9 @@ class WaveGlowModule(L.LightningModule):
         self.average: EvalWeights | None = None
         self._average_state: dict[str, Any] | None = None
         self.guard = Guard()
+        # Segments of the longest length that are computed at a time; None: a whole batch.
+        self.micro_batch = plan.micro_batch or None
+        self._longest = longest_segment(plan)
         if plan.n_active_flows is not None:
             self._sleep_at(plan.n_active_flows(0.0))
 
@@ -59,9 +63,25 @@ class WaveGlowModule(L.LightningModule):
         generator = torch.Generator().manual_seed(self.plan.base.seed * 1000 + min(new))
         wake(self.model, new[::-1], generator)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        parts = self.parts(batch)
+        loss = loss_in_parts(self._loss, parts, self.model.parameters(), self._scaler())
+        return poison_gradients(loss)
+
+    def _loss(self, batch: Batch) -> Tensor:
         mel, audio = batch
-        return poison_gradients(nll(self.model(mel, audio), self.sigma))
+        return nll(self.model(mel, audio), self.sigma)
+
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        plugin = self._trainer.precision_plugin if self._trainer is not None else None
+        return getattr(plugin, "scaler", None)
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """What is computed at a time of this rank's share of a step."""
+        if not self.micro_batch:
+            return [batch]
+        # As many samples of short segments as of the longest ones: that is what memory holds.
+        return split(batch, max(self.micro_batch * self._longest // batch[1].shape[1], 1))
 
     def configure_gradient_clipping(
         self,
@@ -75,13 +95,13 @@ class WaveGlowModule(L.LightningModule):
                 parameters(optimizer), gradient_clip_val, self.guard.norm
             )
 
-    def step_done(self, batch: tuple[Tensor, Tensor]) -> None:
+    def step_done(self, batch: Batch) -> None:
         """After each step. Called by the recorder, which Lightning calls before a module's own
         end-of-batch hook: what it records must include this step."""
         self._data.advance(batch[1].numel() * self.trainer.world_size)
         # A step that was not made is no step of the average either.
         if self.average is not None and self.guard.last.made:
-            self.average.update(self.model)
+            self.average.update(self.model, self._data.progress)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         if self.plan.optimizer is not None:

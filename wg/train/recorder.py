@@ -17,6 +17,7 @@ from wg.measure.clock import Clock, Kind, headline
 from wg.measure.record import Record
 from wg.train.build import Job
 from wg.train.checkpoint import prune, step_path
+from wg.train.fit import settle
 from wg.train.guard import all_finite
 from wg.train.rollback import roll_back
 from wg.train.settings import step_shape
@@ -60,6 +61,11 @@ class Recorder(L.Callback):
         self._handlers = {
             s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)
         }
+        with self.clock("compile"):
+            autocast = trainer.precision_plugin.forward_context
+            found = settle(self.job, self.run_dir, self.record, autocast)
+        if found is not None:
+            self.say(f"{found} segments fit into memory at a time")
         seen = self.job.data.audio_seconds
         if self.job.data.step == 0:
             self._snapshot(trainer)
@@ -204,7 +210,7 @@ class Recorder(L.Callback):
                 digest = save_weights(
                     self.run_dir / folder,
                     self.job.module.eval_weights(),
-                    self.job.settings.model,
+                    self.job.module.model.config,
                     model_meta(self.job, self.run_dir),
                 )
                 self.record.write(

@@ -22,6 +22,7 @@ from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO
 from wg.train.data import SegmentStream
 from wg.train.diagnose import Finding, Level, diagnose, level
 from wg.train.guard import all_finite
+from wg.train.parts import Batch
 from wg.train.settings import step_shape
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -49,9 +50,7 @@ class Rollback:
         return f"{self.cause}; rolled back to step {self.step}; to mend it: {self.mend}"
 
 
-def roll_back(
-    job: Job, run_dir: Path, batch: tuple[Tensor, Tensor], why: str, autocast: Autocast
-) -> Rollback:
+def roll_back(job: Job, run_dir: Path, batch: Batch, why: str, autocast: Autocast) -> Rollback:
     """On rank 0, with the model as it is after the last step and ``batch`` this rank's share of
     it. ``autocast`` makes the context of a forward pass; ``why`` is the guard's reason to stop.
 
@@ -70,36 +69,42 @@ def roll_back(
     return Rollback(from_step, step, seconds, snapshot, cause, mend)
 
 
-def explain(
-    job: Job, batch: tuple[Tensor, Tensor], why: str, autocast: Autocast
-) -> tuple[str, str]:
-    """(cause, mend) in words, from running the last batch again: rank by rank, because the whole
-    of it need not fit into this one's memory."""
+def explain(job: Job, batch: Batch, why: str, autocast: Autocast) -> tuple[str, str]:
+    """(cause, mend) in words, from running the last batch again: rank by rank and part by part,
+    because the whole of it need not fit into this one's memory."""
     guard, model = job.module.guard, job.module.model
     scale = guard.scale[1] if guard.scale and guard.last.overflow else 1.0
-    share, finding = batch, Finding("none", "")
-    for rank in range(job.plan.ranks.n):
-        share = batch if rank == 0 else _share(job, rank, batch)
-        finding = diagnose(model, share, job.module.sigma, autocast(), scale)
+    part, finding = batch, Finding("none", "")
+    for part in _parts(job, batch):
+        finding = diagnose(model, part, job.module.sigma, autocast(), scale)
         if finding.kind != "none":
             break
-    facts = level(share[1], finding.items)
+    facts = level(part[1], finding.items)
     where = f" {'in' if finding.items else 'on'} {facts.describe()}"
     where = "" if finding.kind == "weights" else where
     cause = f"{finding.what}{where} at step {job.data.step}; {why}"
     return cause, _mend(job, finding, facts)
 
 
-def _share(job: Job, rank: int, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Another rank's part of the step that ended last."""
-    B, T = batch[1].shape
-    mel, audio = _stream(job, rank).batch(job.data.step - 1, T, B * job.plan.ranks.n)
-    return mel.to(batch[0]), audio.to(batch[1])
+def _parts(job: Job, batch: Batch) -> Iterator[Batch]:
+    """What was computed at a time of the step that ended last, on any rank."""
+    T, B = batch[1].shape[1], len(batch[1]) * job.plan.ranks.n
+    for rank in range(job.plan.ranks.n):
+        mel, audio = batch
+        if rank > 0:
+            before = (job.data.samples_seen - T * B) / _total(job)
+            mel, audio = _stream(job, rank).batch(job.data.step - 1, T, B, before)
+        yield from job.module.parts((mel.to(batch[0]), audio.to(batch[1])))
 
 
 def _stream(job: Job, rank: int = 0) -> SegmentStream:
     hop = job.settings.data.mel.hop_length
     return SegmentStream(job.store, job.plan, hop, rank, silence_db=job.data.silence_db)
+
+
+def _total(job: Job) -> float:
+    """Samples of the planned audio."""
+    return job.plan.base.audio_seconds * job.plan.base.sampling_rate
 
 
 def _mend(job: Job, finding: Finding, facts: Level) -> str:
@@ -149,11 +154,13 @@ def _is_good(job: Job, checkpoint: dict[str, Any], autocast: Autocast) -> bool:
     module.model.active = list(checkpoint["wg"]["active"])
     stands = checkpoint[type(job.data).__qualname__]
     # Of the batch before it: the one after may be what went wrong.
-    total = job.plan.base.audio_seconds * job.plan.base.sampling_rate
-    T, B = step_shape(job.plan, (stands["samples_seen"] - 1) / total)
-    mel, audio = (t.to(module.device) for t in _stream(job).batch(stands["step"] - 1, T, B))
+    seen = stands["samples_seen"]
+    T, B = step_shape(job.plan, (seen - 1) / _total(job))
+    share = _stream(job).batch(stands["step"] - 1, T, B, (seen - T * B) / _total(job))
+    mel, audio = (t.to(module.device) for t in share)
     with torch.no_grad(), autocast():
-        return bool(nll(module.model(mel, audio), module.sigma).isfinite())
+        losses = [nll(module.model(*part), module.sigma) for part in module.parts((mel, audio))]
+    return all_finite(losses)
 
 
 def _all_tensors(value: Any) -> Iterator[Tensor]:

@@ -40,6 +40,7 @@ from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.facts import start_facts
 from wg.train.memory import peak_memory
+from wg.train.prepare import prepare
 from wg.train.recorder import Recorder
 from wg.train.rollback import link_final
 from wg.train.settings import Settings
@@ -217,9 +218,9 @@ def _train(
     if any(e["event"] == "trained" for e in read_events(run_dir)):
         return "finished", ""  # an earlier attempt was stopped while scoring
     resume = newest(run_dir / "checkpoint")
-    if resume is None and job.plan.init is not None:
+    if resume is None:
         with clock("data_prep"):
-            job.plan.init(job.module.model, job.store)
+            prepare(job.module.model, job.plan, job.data.stream())
     if resume is not None:
         say(f"resuming from {resume.relative_to(run_dir)}")
     recorder = Recorder(job, run_dir, clock, headline_kind(job.device.type), say, record)

@@ -15,7 +15,7 @@ from wg.fields import fill, fit
 from wg.flow.config import FlowConfig
 from wg.measure.target import Target
 from wg.plan import Base, Plan
-from wg.strategies import make_plan
+from wg.strategies import check_installed, make_plan
 
 # Keys that say where a run is written, watched and judged. They change nothing in its result,
 # so they are no part of its identity.
@@ -152,6 +152,7 @@ class Settings:
     def plan(self) -> Plan:
         """The recipe applied. Raises StrategyConflict and other user errors."""
         plan = make_plan(self.base(), self.strategy)
+        check_installed(self.strategy)
         check_steps(plan, self.model.n_group)
         return plan
 

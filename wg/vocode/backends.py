@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wg.audio.mel import MelConfig
+from wg.audio.mel import MelConfig, MelSpectrogram
 from wg.checkpoint.weights import load_model
 from wg.errors import UserError, nearest
 from wg.export import manifest as manifests
@@ -19,7 +19,9 @@ from wg.export.find import find_model
 from wg.export.parity import Runner, onnx_runner
 from wg.export.tensorrt import NotRunnable, engine_runner, find_backend
 from wg.flow.config import FlowConfig
-from wg.flow.stream import AudioStream, InverseStream, OverlapStream, SideBySide, reach_frames
+from wg.flow.front import front_end
+from wg.flow.fronted import FrontedStream, inverse_stream
+from wg.flow.stream import AudioStream, OverlapStream, SideBySide, reach_frames
 
 _MOST_FRAMES = 1 << 13  # a minute and a half at 22,050 Hz; whole batches of it are held at once
 Name = Literal["torch", "onnx", "tensorrt"]
@@ -83,8 +85,8 @@ def _torch(path: Path, device: torch.device, block: int) -> Voice:
 
     def stream(sigma: float, frames: Sequence[int] | None) -> AudioStream:
         if frames is None or device.type == "cuda":
-            return InverseStream(model, sigma, block, frames)
-        return SideBySide([InverseStream(model, sigma, block, [n]) for n in frames])
+            return inverse_stream(model, sigma, block, frames)
+        return SideBySide([inverse_stream(model, sigma, block, [n]) for n in frames])
 
     return Voice(
         description=f"{found} (torch, {device})",
@@ -126,15 +128,24 @@ def _exported(
     def call(mel: Tensor, z: Tensor) -> Tensor:
         return torch.from_numpy(run(mel.contiguous().numpy(), z.contiguous().numpy()))
 
+    mel = MelConfig(**manifest["mel"])
+    front = front_end(config)
+    if front is not None:
+        front.spectrum.set_mel(MelSpectrogram(mel).filters, MelSpectrogram(mel).window)
+
+    def stream(sigma: float, frames: Sequence[int] | None) -> AudioStream:
+        flow = OverlapStream(call, config, sigma, window, shortest)
+        return flow if front is None else FrontedStream(flow, front, config.upsample_stride, frames)
+
     return Voice(
         description=f"{folder / file}",
         config=config,
-        mel=MelConfig(**manifest["mel"]),
+        mel=mel,
         sigma=float(manifest.get("sigma") or 1.0),
         weights=str(manifest["files"][file]["sha256"]),
         device=torch.device("cpu"),
         batches=False,
-        stream=lambda sigma, _: OverlapStream(call, config, sigma, window, shortest),
+        stream=stream,
     )
 
 

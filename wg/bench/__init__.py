@@ -1,0 +1,1 @@
+"""Benchmarks: what a strategy costs and saves, measured so that a sceptic accepts it."""

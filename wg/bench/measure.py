@@ -1,0 +1,177 @@
+"""One measurement in a process of its own: ``python -m wg.bench.measure TASK.json RESULT.json``.
+
+A process for each, because memory, kernel caches and process-wide switches of one variant would
+colour the next. TASK names ``what``: "compare" (plain and one variant, interleaved) or "memory".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wg.bench.agree import Tolerance, agreement, tolerance, trace
+from wg.bench.batch import Batch, make_batch
+from wg.bench.flops import counted_flops, is_published, step_flops
+from wg.bench.gauge import Gemm, Peak, Seconds, clock_of, seconds
+from wg.bench.peer import PeerStep
+from wg.bench.step import OwnStep, Step, settings_of, shape
+from wg.bench.variants import PEER, PLAIN, Variant, without_system
+from wg.errors import UserError
+from wg.flow import WaveGlow
+from wg.flow.waveglow import nll
+from wg.train.build import build, resolve_device
+from wg.train.settings import Settings
+
+WARM_UP = 2  # steps, beside those that are compared
+SHORTEST = 0.3  # seconds of a repetition, of several steps where one is shorter
+MOST_STEPS = 16
+MEMORY_STEPS = 3  # the first makes the optimizer's state, the others show the rest
+PROGRESS = "wg-bench-progress "
+
+Progress = Callable[[int], None]
+
+
+def make_step(variant: Variant) -> Step:
+    settings = settings_of(variant.config)
+    batch = batch_of(settings)
+    if variant.kind == PEER:
+        assert variant.peer is not None
+        device = resolve_device(settings.device)
+        return PeerStep(Path(variant.peer), settings.model, settings.sigma, device, batch)
+    return OwnStep(settings, batch)
+
+
+def batch_of(settings: Settings) -> Batch:
+    segments, samples = shape(settings)
+    return make_batch(settings.data.mel, segments, samples)
+
+
+def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) -> dict[str, Any]:
+    """Times of both, repetition by repetition, and whether they do the same."""
+    ours = settings_of(plain.config)
+    device = resolve_device(ours.device)
+    a, b = make_step(plain), make_step(variant)
+    allowed = allowed_to(variant)
+    if allowed is not None:
+        b.load(a.weights())
+    for step in (a, b):
+        step.use()
+        step.settle()
+    agreed = agreement(trace(a), trace(b), allowed)
+    gemm, steps = Gemm(device), {"plain": a, "variant": b}
+    gemm()
+    first = min(run(step, WARM_UP, device).wall / WARM_UP for step in steps.values())
+    n_steps = max(1, min(MOST_STEPS, round(SHORTEST / max(first, 1e-9))))
+    times: dict[str, list[Seconds]] = {"gemm": [], "plain": [], "variant": []}
+    for i in range(repeats):
+        times["gemm"].append(seconds(gemm, device))
+        # Who is second may find caches warm: they take turns.
+        for name in ("plain", "variant") if i % 2 == 0 else ("variant", "plain"):
+            times[name].append(run(steps[name], n_steps, device))
+        progress(i + 1)
+    final = float(b.backward())
+    return {
+        "clock": clock_of(device),
+        "steps_per_repetition": n_steps,
+        "times": {name: [asdict(t) for t in ts] for name, ts in times.items()},
+        "samples": {name: step.batch.samples for name, step in steps.items()},
+        "batch": {name: list(step.batch.audio.shape) for name, step in steps.items()},
+        "flops": {"plain": flops_of(plain), "variant": flops_of(variant)},
+        "gemm": {"n": gemm.n, "flops": gemm.flops},
+        "agreement": agreed.to_dict(),
+        "tolerance": None if allowed is None else asdict(allowed),
+        "finite": math.isfinite(final),
+    }
+
+
+def run(step: Step, n: int, device: torch.device) -> Seconds:
+    """Seconds of ``n`` whole steps."""
+    step.use()
+
+    def work() -> None:
+        for _ in range(n):
+            step.backward()
+            step.update()
+
+    return seconds(work, device)
+
+
+def allowed_to(variant: Variant) -> Tolerance | None:
+    """By how much rounding may move a variant of the same mathematics; None for others."""
+    if not variant.same_mathematics:
+        return None
+    if variant.kind in (PEER, PLAIN):
+        return tolerance("32-true", "highest")
+    plan = settings_of(variant.config).plan()
+    return tolerance(plan.precision, plan.matmul)
+
+
+def flops_of(variant: Variant) -> int:
+    """Model FLOPs of its step: by the formula where the mathematics is plain's, else counted, on
+    the network without its system strategies, for they may recompute."""
+    settings = settings_of(variant.config)
+    if variant.same_mathematics and is_published(settings.model):
+        return step_flops(settings.model, *shape(settings))
+    settings = settings_of(without_system(variant.config))
+    module, batch = build(settings).module, batch_of(settings)
+    return counted_flops(lambda: module.training_step((batch.mel, batch.audio), 0))
+
+
+def memory(variant: Variant) -> dict[str, Any]:
+    """Peak memory of a few steps."""
+    settings = settings_of(variant.config)
+    device = resolve_device(settings.device)
+    _load_libraries(settings)
+    step = make_step(variant)
+    step.use()
+    peak = Peak(device)
+    for _ in range(MEMORY_STEPS):
+        step.backward()
+        step.update()
+    return {"peak_bytes": peak.bytes(), "of": peak.of}
+
+
+def _load_libraries(settings: Settings) -> None:
+    """A step of a network of no size: code that is loaded on first use is not the variant's."""
+    config = replace(settings.model, n_flows=1, n_layers=1, n_channels=2)
+    model, batch = WaveGlow(config), make_batch(settings.data.mel, 1, 4 * config.upsample_stride)
+    nll(model(batch.mel, batch.audio)).backward()
+    torch.optim.Adam(model.parameters()).step()
+
+
+def main(task: Path, result: Path) -> None:
+    """Errors of the user's are part of the result; others leave a traceback and no result."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    wanted: Mapping[str, Any] = json.loads(task.read_text())
+    variant = Variant(**wanted["variant"])
+    torch.set_num_threads(variant.config["threads"])
+    try:
+        if wanted["what"] == "memory":
+            found = memory(variant)
+        else:
+            found = compare(
+                Variant(**wanted["plain"]),
+                variant,
+                wanted["repeats"],
+                lambda done: print(f"{PROGRESS}{done}", flush=True),
+            )
+    except UserError as error:
+        found = {"refused": str(error)}
+    except torch.OutOfMemoryError as error:
+        found = {"refused": f"does not fit: {str(error).splitlines()[0]}"}
+    result.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,144 @@
+"""``wg bench step``: every variant against plain training, one process a measurement."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from wg.audio.bar import LateBar
+from wg.bench.measure import PROGRESS
+from wg.bench.rows import FORMAT, Row, failed_row, row_of
+from wg.bench.step import settings_of
+from wg.bench.variants import PEER, Sizes, Variant, combination, plain, recipe, system_variants
+from wg.commit import code_commit
+from wg.errors import UserError
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# bytes: from here on glibc returns freed memory at once, also where it would learn to keep it, and
+# the peak is that of tensors that live together, as the GPU's is.
+MMAP_FROM = 128 * 1024
+Say = Callable[[str], None]
+
+
+def choose(
+    sizes: Sizes,
+    strategies: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+    peer: Path | None = None,
+    only: bool = False,
+) -> list[Variant]:
+    """Plain training first, as its own control; then every system strategy (not with ``only``),
+    and what was asked for besides.
+
+    Errors: UserError for names that do not exist.
+    """
+    base = plain(sizes)
+    chosen = [base] if only else [base, *system_variants(sizes)]
+    chosen += [combination(sizes, text) for text in strategies]
+    chosen += [recipe(sizes, name) for name in recipes]
+    if peer is not None:
+        if not (peer / "glow.py").is_file():
+            raise UserError(f"--peer={peer} has no glow.py: name a checkout of NVIDIA/waveglow")
+        chosen.append(Variant("NVIDIA/waveglow", PEER, base.config, str(peer.resolve())))
+    # A system strategy that is named as well is measured once.
+    return list({v.name: v for v in chosen}.values())
+
+
+def bench_step(
+    variants: Sequence[Variant], repeats: int, command: str, say: Say
+) -> tuple[dict[str, Any], bool]:
+    """(the findings as plain values, whether all was measured): Ctrl-C keeps what there is."""
+    started = datetime.now(UTC)
+    rows: list[Row] = []
+    complete = False
+    try:
+        for i, variant in enumerate(variants, start=1):
+            say(f"[{i}/{len(variants)}] {variant.name}")
+            rows.append(_measure(variants[0], variant, repeats, say))
+        complete = True
+    except KeyboardInterrupt:
+        say("interrupted: what was measured so far is kept")
+    base = variants[0].config
+    findings = {
+        "format": FORMAT,
+        "command": command,
+        "complete": complete,
+        "date": started.isoformat(timespec="seconds"),
+        "commit": code_commit(),
+        "machine": _machine(base),
+        "model": base["model"],
+        "repeats": repeats,
+        "rows": [asdict(row) for row in rows],
+    }
+    return findings, complete
+
+
+def _measure(base: Variant, variant: Variant, repeats: int, say: Say) -> Row:
+    try:
+        settings_of(variant.config)  # what is refused on sight needs no process
+    except UserError as refusal:
+        say(f"  {refusal}")
+        return failed_row(variant, str(refusal))
+    timed = _in_a_process(
+        {"what": "compare", "plain": asdict(base), "variant": asdict(variant), "repeats": repeats},
+        LateBar(repeats, variant.name),
+    )
+    if "times" not in timed:
+        say(f"  {timed['refused']}")
+        return failed_row(variant, timed["refused"])
+    kept = _in_a_process({"what": "memory", "variant": asdict(variant)}, LateBar(1, "memory"))
+    return row_of(variant, timed, kept)
+
+
+def _in_a_process(task: dict[str, Any], bar: LateBar) -> dict[str, Any]:
+    """What :mod:`wg.bench.measure` found. A process that fails is a finding too."""
+    threads = str(task["variant"]["config"]["threads"])
+    env = {**os.environ, **dict.fromkeys(_THREADS, threads)}
+    if task["what"] == "memory":
+        env["MALLOC_MMAP_THRESHOLD_"] = str(MMAP_FROM)
+    with tempfile.TemporaryDirectory(prefix="wg-bench-") as tmp:
+        given, result, log = (Path(tmp) / name for name in ("task.json", "result.json", "log.txt"))
+        given.write_text(json.dumps(task))
+        command = [sys.executable, "-m", "wg.bench.measure", str(given), str(result)]
+        with log.open("w") as errors, bar:
+            process = subprocess.Popen(
+                command, env=env, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.startswith(PROGRESS):
+                        bar.move_to(int(line.removeprefix(PROGRESS)))
+                process.wait()
+            finally:  # also when interrupted
+                process.kill()
+                process.wait()
+        if result.exists():
+            found: dict[str, Any] = json.loads(result.read_text())
+            return found
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit status {process.returncode}"
+        return {"refused": f"failed: {reason}"}
+
+
+def _machine(config: Any) -> dict[str, Any]:
+    import torch
+
+    from wg.train.build import resolve_device
+    from wg.train.facts import machine
+
+    device = resolve_device(config["device"])
+    return {
+        **machine(device),
+        "device": device.type,
+        "torch": torch.__version__,
+        "threads": config["threads"],
+    }
