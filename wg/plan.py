@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from wg.errors import UserError, nearest
 from wg.schedule import Constant, Schedule
@@ -99,7 +99,7 @@ class Plan:
     batch_size: Schedule | None = _slot("segments in a step, all ranks together", default=None)
     dequantize: float = _slot("noise added to training audio, in steps of 16 bits", default=0.0)
     loudness: Schedule | None = _slot("share of the loudest segments drawn from", default=None)
-    mel_device: str | None = _slot("device that computes the mels", default=None)
+    mel_device: Literal["cpu", "cuda"] | None = _slot("device that computes the mels", default=None)
     shape: Mapping[str, int] | None = _slot("sizes of the model", default=None)
     conditioning: str | None = _slot("the mel's way to the couplings", default=None)
     front: Front | None = _slot("signal front end", default=None)
@@ -123,8 +123,6 @@ class Plan:
     matmul: str = _slot("fp32 matrix products", default="highest")
     compile: str | None = _slot("torch.compile's mode", default=None)
     cudnn_benchmark: bool = _slot("choice of cuDNN's algorithms by trial", default=False)
-    channels_last: bool = _slot("memory layout of activations", default=False)
-    cuda_graph: bool = _slot("replay of the step as one CUDA graph", default=False)
     ranks: Ranks = _slot("processes", default=Ranks())
     eval_weights: Callable[[WaveGlow], EvalWeights] | None = _slot(
         "weights that are judged and exported", default=None

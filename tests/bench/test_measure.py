@@ -91,7 +91,7 @@ def test_a_wrong_step_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_mathematics_is_marked_and_its_flops_counted() -> None:
-    variant = combination(TINY, "{warm_start: {n_flows: [2, 3], until: [0.5]}, bf16: {}}")
+    variant = combination(TINY, "{grow_flows: {n_flows: [2, 3], until: [0.5]}, bf16: {}}")
     found = compared(variant, repeats=1)
     assert found["agreement"]["same"] is None
     assert found["flops"]["variant"] < found["flops"]["plain"]

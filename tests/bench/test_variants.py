@@ -35,7 +35,7 @@ def test_a_new_strategy_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> No
     @strategy(kind="system")
     def quicker_still(plan: Plan) -> None:
         """A new one."""
-        plan.channels_last = True
+        plan.cudnn_benchmark = True
 
     assert "quicker_still" in [v.name for v in choose(TINY)]
 

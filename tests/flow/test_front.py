@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -133,7 +134,7 @@ def test_streams_equal_the_whole(conditioning: str, front: str) -> None:
         got = torch.cat(
             [
                 stream.push(mel[:, :, a:b], z[:, :, a * 32 : b * 32], last=b == 64)
-                for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+                for a, b in itertools.pairwise(cuts)
             ],
             dim=1,
         )

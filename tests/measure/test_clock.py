@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from wg.measure import clock as clock_module
@@ -102,3 +105,12 @@ def test_maximum_over_ranks() -> None:
 def test_cpu_seconds_on_a_cpu_wall_seconds_on_a_gpu() -> None:
     assert headline_kind("cpu") == "cpu"
     assert headline_kind("cuda") == "wall"
+
+
+def test_a_program_that_was_run_is_charged_with_the_process() -> None:
+    """A compiler works in processes of its own; what it costs is the recipe's."""
+    clock = Clock()
+    work = "import time\nwhile time.process_time() < 0.5: pass"
+    with clock("compile"):
+        subprocess.run([sys.executable, "-c", work], check=True)
+    assert clock.totals()["compile"]["cpu"] >= 0.45

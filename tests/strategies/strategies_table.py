@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+DONOR = "the donor that fits the rest of the recipe"  # made where a recipe is trained
+
 # name -> hyperparameters that fit the tiny configuration (2 segments of 4,096 samples, 4 flows).
 ROWS: dict[str, dict[str, Any]] = {
     "actnorm": {},
@@ -13,29 +17,40 @@ ROWS: dict[str, dict[str, Any]] = {
     "batch_ramp": {"batch_sizes": [1, 2]},
     "bf16": {},
     "clip": {"max_norm": 0.5},
+    "compile": {},
+    "composed_conditioning": {},
     "conditional_init": {"seconds": 3.0},
+    "cudnn_benchmark": {},
     "curriculum": {"segment_lengths": [2048, 4096]},
     "ddp": {"ranks": 1},
     "dequantize": {"lsb": 2.0},
     "ema": {"decay": 0.9},
     "fp16": {},
     "fused_optimizer": {},
+    "fused_wn": {},
     "frame_rate_conditioning": {},
+    "gpu_mel": {},
+    "grow_flows": {"n_flows": [2, 4], "until": [0.5]},
     "interpolated_mel": {},
     "lpc_whiten": {"order": 24},
     "loudness_curriculum": {"start": 0.3, "until": 0.6},
     "lr_schedule": {"warmup": 0.2},
     "micro_batch": {},
+    "recompute": {},
+    "reversible": {},
     "schedule_free": {"warmup_steps": 2},
     "soap": {"every": 2},
+    "squeeze": {"n_group": 16, "n_early_size": 4},
     "swa": {"start": 0.4},
     "mel_whiten": {},
     "muon": {"steps": 4},
     "tf32": {},
-    "warm_start": {"n_flows": [2, 4], "until": [0.5]},
+    "warm_start": {"donor": DONOR, "donor_seconds": 0.0},
     "whiten_init": {"seconds": 3.0},
 }
 
 # Rows that no CPU can train: what the refusal must say, wherever the tests run.
 REFUSED: dict[str, str] = {"apex": "strategy 'apex' needs"}
+if not torch.cuda.is_available():
+    REFUSED["gpu_mel"] = "strategy 'gpu_mel' needs a GPU"
 TRAINED = [name for name in ROWS if name not in REFUSED]

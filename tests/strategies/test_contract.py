@@ -12,13 +12,16 @@ import torch
 import yaml
 from strategies_table import REFUSED, ROWS, TRAINED
 
+from wg.checkpoint.weights import save_weights
 from wg.errors import UserError
+from wg.flow import WaveGlow
 from wg.plan import Base, StrategyConflict
 from wg.strategies import all_strategies, make_plan
 from wg.sweep.paths import conf_dir
 from wg.train.build import build
 from wg.train.checkpoint import newest, prune
 from wg.train.module import fused
+from wg.train.prepare import flow_config
 from wg.train.run import _run
 from wg.train.settings import Settings
 
@@ -72,6 +75,18 @@ def start_run(config: dict[str, Any], out: Path, name: str) -> Path:
     return prepare({**config, "out": str(out), "arm": name}, [])
 
 
+def settled(names: Iterable[str], config: Config, folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a recipe; a donor is a model like the one that the rest of it makes."""
+    rows = {n: ROWS[n] for n in names}
+    if "warm_start" in rows:
+        rest = {n: row for n, row in rows.items() if n != "warm_start"}
+        settings = Settings.from_config(config(strategy=rest))
+        size = flow_config(settings.model, settings.plan(), settings.data.mel.n_fft)
+        save_weights(folder, WaveGlow(size).state_dict(), size, {"run": "donor"})
+        rows["warm_start"] = {**rows["warm_start"], "donor": str(folder)}
+    return rows
+
+
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     from wg.checkpoint.weights import read_weights
 
@@ -86,7 +101,7 @@ def test_trains_saves_and_resumes_exactly(
     from wg.train import recorder
 
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
-    config = tiny_config(strategy={name: ROWS[name]})
+    config = tiny_config(strategy=settled([name], tiny_config, tmp_path / "donor"))
     whole = start_run(config, tmp_path / "whole", name)
     assert _run(whole, 0) == 0
     parts = start_run(config, tmp_path / "parts", name)
@@ -165,8 +180,10 @@ def test_every_pair_that_composes_trains_two_steps(
 ) -> None:
     """Hundreds of pairs in some dozens of runs: each is in a recipe that trains."""
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    # Traced and differentiated as for the compiler, without a minute of it for each recipe.
+    monkeypatch.setattr("wg.train.compile.BACKEND", "aot_eager")
     config = tiny_config(
-        strategy={n: ROWS[n] for n in recipe},
+        strategy=settled(recipe, tiny_config, tmp_path / "donor"),
         budget={"audio_seconds": 1.0},
         snapshots={"every": 1.0},
     )
@@ -175,7 +192,7 @@ def test_every_pair_that_composes_trains_two_steps(
     assert all(w.isfinite().all() for w in weights(run_dir).values())
 
 
-@pytest.mark.parametrize("name", [n for n, s in all_strategies().items() if s.kind == "system"])
+@pytest.mark.parametrize("name", [n for n in TRAINED if all_strategies()[n].kind == "system"])
 def test_a_system_strategy_keeps_loss_and_gradients(name: str, tiny_config: Config) -> None:
     """Same mathematics up to rounding, at the precision that the strategy computes in."""
     tolerance = {"bf16": 0.03, "fp16": 0.01}.get(name, 1e-5)
@@ -235,7 +252,7 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
 def test_whitening_survives_growth(tiny_config: Config) -> None:
     """With sleeping flows in front, the first computed flow whitens; waking them keeps that."""
     config = tiny_config(
-        strategy={"whiten_init": {}, "warm_start": {"n_flows": [2, 4], "until": [0.5]}}
+        strategy={"whiten_init": {}, "grow_flows": {"n_flows": [2, 4], "until": [0.5]}}
     )
     job = build(Settings.from_config(config))
     assert job.plan.init is not None

@@ -101,7 +101,7 @@ def test_two_ranks_grow_average_and_ramp_like_one(
     wg: Command, tmp_path: Path, corpus_dir: Path
 ) -> None:
     """Parameters that wake, shapes that change, an average of the weights: on two ranks too."""
-    recipe = "warm_start,ema,curriculum"
+    recipe = "grow_flows,ema,curriculum"
     done = wg(
         "train", "-m", *with_corpus(corpus_dir), "batch_size=2",
         f"strategy=[{recipe}],[{recipe},ddp]", "++strategy.curriculum.segment_lengths=[2048,4096]",
@@ -239,7 +239,7 @@ def test_one_bad_arm_does_not_stop_the_others(
         (["data.mel=5"], "data.mel=5 must be a group of settings"),
         (["++target.conditions.pesq=3"], "names no metric 'pesq'"),
         (["logger.name=wnadb"], "logger.name='wnadb' must be"),
-        (["strategy=[warm_start]", "strategy.warm_start.n_flows=[]"], "names no number of flows"),
+        (["strategy=[grow_flows]", "strategy.grow_flows.n_flows=[]"], "names no number of flows"),
         (["-m", "hydra/launcher=submitit_slurm"], "pip install 'wg[slurm]'"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tiny_config: Config) -> None
         ({"strategy": {"adamw": {"lr": -1}}}, "must be positive"),
         ({"strategy": {"ema": {"decy": 0.9}}}, "did you mean 'decay'"),
         ({"strategy": {"curriculum": {"segment_lengths": [3000]}}}, "does not divide"),
-        ({"strategy": {"warm_start": {"n_flows": [4, 2]}}}, "must increase"),
+        ({"strategy": {"grow_flows": {"n_flows": [4, 2]}}}, "must increase"),
         ({"strategy": {"lr_schedule": {"shape": "zigzag"}}}, "'wsd' or 'constant'"),
     ],
 )

@@ -59,7 +59,7 @@ def test_parts_buckets_and_compression(trained: Trained) -> None:
 
 def test_parts_on_two_ranks_with_flows_asleep(trained: Trained) -> None:
     """DDP must find which parameters have no gradient, through what the parts carry along."""
-    growth = {"warm_start": {"n_flows": [2, 4], "until": [0.5]}}
+    growth = {"grow_flows": {"n_flows": [2, 4], "until": [0.5]}}
     whole = trained(growth, ranks=1)
     parts = trained({**growth, "ddp": DDP, "accumulate": {"segments": 1}})
     assert distance(whole, parts) < 1e-4

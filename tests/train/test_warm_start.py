@@ -88,7 +88,7 @@ def test_another_initialisation_would_destroy_the_donor(donor: Path, tiny_config
 
 def test_growing_in_one_run_never_jumps(tiny_config: Config) -> None:
     """The likelihood before and after each insertion is the same."""
-    config = tiny_config(strategy={"warm_start": {"n_flows": [2, 3, 4]}})
+    config = tiny_config(strategy={"grow_flows": {"n_flows": [2, 3, 4]}})
     job = build(Settings.from_config(config))
     model = job.module.model
     torch.manual_seed(0)

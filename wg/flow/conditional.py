@@ -61,11 +61,12 @@ def frame_powers(
 
 
 class LogScale(NamedTuple):
-    """log_s = middle + (mel - mean) @ slope: slope (M, C), middle (C,), mean (M,)."""
+    """log_s = middle + (mel - mean) / std @ slope: slope (M, C), middle (C,), mean and std (M,)."""
 
     slope: Tensor
     middle: Tensor
     mean: Tensor
+    std: Tensor
 
 
 def fit_log_scale(mels: Tensor, powers: Tensor) -> LogScale:
@@ -92,7 +93,7 @@ def fit_log_scale(mels: Tensor, powers: Tensor) -> LogScale:
             theta[:, c] -= step / max(1.0, change / 2)
             if change < _CONVERGED:
                 break
-    return LogScale(theta[:-1] / std[:, None], theta[-1], mean)
+    return LogScale(theta[:-1], theta[-1], mean, std)
 
 
 @torch.no_grad()
@@ -100,7 +101,7 @@ def start_at_scale(model: WaveGlow, whitening: Tensor, scale: LogScale) -> None:
     """Write the whitening into the first computed flow and the whitened channels' scales into the
     first two. Where an early output lies between those, one half keeps its scale."""
     if isinstance(model.upsample, TransposedConv):
-        hold_frames(model.upsample)
+        hold_frames(model.upsample, scale.mean, scale.std)
     elif isinstance(model.upsample, FrameEncoder):
         pass_through(model.upsample)
     first, *others = [k for k, on in enumerate(model.active) if on]
@@ -123,13 +124,13 @@ def start_at_scale(model: WaveGlow, whitening: Tensor, scale: LogScale) -> None:
 
 
 @torch.no_grad()
-def hold_frames(conv: TransposedConv) -> None:
-    """Upsampling that holds every frame for a hop."""
+def hold_frames(conv: TransposedConv, mean: Tensor, std: Tensor) -> None:
+    """Upsampling that holds every frame, normalised, for a hop."""
     conv.weight.zero_()
     bands = torch.arange(conv.weight.shape[0])
-    conv.weight[bands, bands, : conv.hop] = 1.0
+    conv.weight[bands, bands, : conv.hop] = (1 / std).to(conv.weight)[:, None]
     assert conv.bias is not None
-    conv.bias.zero_()
+    conv.bias.copy_(-mean / std)
 
 
 @torch.no_grad()
@@ -153,26 +154,31 @@ def _write(model: WaveGlow, k: int, channels: Tensor, scale: LogScale) -> None:
     wn = model.WN[k]
     assert isinstance(wn, WN)
     C, half = wn.n_channels, len(channels)
-    assert half <= C, "WN has fewer channels than it scales"
-    units = torch.arange(half)
+    # In a WN narrower than its half, the last channels keep the scale that they have.
+    channels = channels[:C]
+    units = torch.arange(len(channels))
     slope = scale.slope[:, channels]
     cond, start = wn.cond_layer, wn.in_layers[0]
     assert isinstance(cond, WeightNormConv1d)
     assert isinstance(start, WeightNormConv1d)
     if isinstance(model.upsample, Interpolation):
-        rows = slope.T * model.upsample.std.double().T
-        spare = model.upsample.channels - rows.shape[1]
-        rows = torch.nn.functional.pad(rows, (0, spare))
-        at_zero = ((model.upsample.mean.double()[:, 0] - scale.mean)[:, None] * slope).sum(0)
+        path_mean, path_std = model.upsample.mean.double()[:, 0], model.upsample.std.double()[:, 0]
+        rows = (slope * (path_std / scale.std)[:, None]).T
+        at_zero = (path_mean - scale.mean) / scale.std @ slope
+        rows = torch.nn.functional.pad(rows, (0, model.upsample.channels - rows.shape[1]))
     else:
         # Every sample of a group carries the mel; the middle one speaks for it.
         G = model.config.n_group
-        rows = torch.zeros(half, slope.shape[0], G, dtype=slope.dtype)
+        rows = torch.zeros(len(units), slope.shape[0], G, dtype=slope.dtype)
         rows[:, :, G // 2] = slope.T
         rows = rows.flatten(1)
-        at_zero = -(scale.mean @ slope)
-    cond.weight_v[units, :, 0] = _SLOPE * rows.to(cond.weight_v)
-    cond.weight_g[units, 0, 0] = _SLOPE * rows.norm(dim=1).clamp_min(1e-8).to(cond.weight_g)
+        at_zero = torch.zeros(len(units), dtype=slope.dtype)
+    # The direction in v is as long as that of any other unit, so that one step of an optimizer
+    # turns it no further; the gain tells its size.
+    norm = rows.norm(dim=1).clamp_min(1e-8)
+    usual = cond.weight_v.flatten(1).norm(dim=1).mean()
+    cond.weight_v[units, :, 0] = (rows / norm[:, None]).to(cond.weight_v) * usual
+    cond.weight_g[units, 0, 0] = _SLOPE * norm.to(cond.weight_g)
     cond.bias[units] = _SLOPE * at_zero.to(cond.bias)
     # The unit sees nothing but the mel, and its gate stands half open.
     for layer, at in ((start, units), (start, C + units), (cond, C + units)):

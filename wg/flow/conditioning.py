@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wg.errors import UserError
+from wg.flow import fused_upsample
 from wg.flow.config import FlowConfig
-
 
 LEAK = 0.2  # slope of the encoder's rectifier below zero
 
@@ -40,13 +40,19 @@ class Context(NamedTuple):
 class TransposedConv(nn.ConvTranspose1d):
     """The published way: learned upsampling to the audio's rate, then ``n_group`` samples of
     every band to a group (Prenger et al. 2018, section 2.3). Its parameters are ``weight`` and
-    ``bias``, as in every published checkpoint."""
+    ``bias``, as in every published checkpoint.
+
+    composed   project by one convolution that is made of the upsampling's and ``cond_layer``'s:
+               fewer products where there are many groups, more where there are few
+    fused      compute the upsampling by :mod:`wg.flow.fused_upsample` where that can be
+    """
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(
             config.n_mels, config.n_mels, config.upsample_kernel, stride=config.upsample_stride
         )
         self.n_group, self.hop = config.n_group, config.upsample_stride
+        self.composed = self.fused = False
         self.channels = config.n_mels * config.n_group
         self.before = -(-config.upsample_kernel // config.upsample_stride) - 1
         self.after = 0
@@ -57,7 +63,13 @@ class TransposedConv(nn.ConvTranspose1d):
 
     def context(self, mel: Tensor, samples: int) -> Context:
         """mel (B, M, F) -> the upsampled mel of the first ``samples`` samples in groups,
-        (B, M * n_group, T'), index mel * n_group + offset in the group."""
+        (B, M * n_group, T'), index mel * n_group + offset in the group; the mel as it is where
+        the projection is composed."""
+        if self.composed and self._covered(mel) >= samples:
+            return Context(mel, samples // self.n_group)
+        if self.fused and self._covered(mel) >= samples and fused_upsample.can_fuse(self, mel):
+            grouped = fused_upsample.grouped(self, mel, samples, self.n_group)
+            return Context(grouped, samples // self.n_group)
         up = self(mel)
         if up.shape[2] < samples:
             raise UserError(_too_short(mel.shape[2], up.shape[2], samples))
@@ -68,7 +80,24 @@ class TransposedConv(nn.ConvTranspose1d):
 
     def project(self, layer: Callable[[Tensor], Tensor], context: Context) -> Tensor:
         """(B, O, T')."""
+        if self.composed and context.features.shape[1] != self.channels:
+            return self._composed(layer, context)
         return layer(context.features)
+
+    def _covered(self, mel: Tensor) -> int:
+        return (mel.shape[2] - 1) * self.hop + self.kernel_size[0]
+
+    def _composed(self, layer: Callable[[Tensor], Tensor], context: Context) -> Tensor:
+        """A transposed convolution from frames to groups, (B, O, T')."""
+        weight, bias = layer.weight, layer.bias  # type: ignore[attr-defined]
+        G = self.n_group
+        cond = weight.view(len(weight), -1, G)  # (O, M, G)
+        up = F.pad(self.weight, (0, -self.weight.shape[2] % G)).unflatten(2, (-1, G))
+        whole = torch.einsum("omg,imkg->iok", cond, up)
+        assert self.bias is not None
+        offset = bias + torch.einsum("omg,m->o", cond, self.bias)
+        out = F.conv_transpose1d(context.features, whole, offset, stride=self.hop // G)
+        return out[:, :, : context.groups]
 
     def windowed(self, frames: Tensor) -> Tensor:
         """(B, M, before + n + after) -> (B, channels, n * groups in a frame)."""

@@ -7,7 +7,7 @@ weights without norm the plain WN computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +53,14 @@ class _Call:
     dtype      of the products
     groups     T'
     dilations  of the layers
-    recompute  keep only the input, and compute the rest again on the way back
+    keep       activations for the way back, which otherwise computes them again
     """
 
     form: str
     dtype: torch.dtype
     groups: int
     dilations: tuple[int, ...]
-    recompute: bool
+    keep: bool
 
 
 def couple(wn: WN, x: Tensor, form: str, features: Tensor, at: Tensor | None = None) -> Tensor:
@@ -77,7 +77,8 @@ def couple(wn: WN, x: Tensor, form: str, features: Tensor, at: Tensor | None = N
     cast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if cast else x.dtype
     dilations = tuple(2**i for i in range(wn.n_layers))
-    call = _Call(form, dtype, x.shape[2], dilations, wn.recompute)
+    keep = torch.is_grad_enabled() and not wn.recompute
+    call = _Call(form, dtype, x.shape[2], dilations, keep)
     out: Tensor = _FusedWN.apply(
         call, x, features, at, *parameters_of(wn, with_cond=form != "projected")
     )
@@ -91,16 +92,16 @@ class _FusedWN(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             weights = _weights(call, flat)
-            outs, kept = _forward(call, weights, x, features, at)
+            outs: list[Tensor] = []
+            kept: list[Tensor] = []
+            for out, k in _forward(call, weights, x, features, at):
+                outs.append(out)
+                if call.keep:
+                    kept += [k.columns, k.gates, *k.states]
         ctx.call, ctx.at, ctx.n_flat = call, at, len(flat)
-        if call.recompute:
-            ctx.save_for_backward(*flat, x, features)
-        else:
-            ctx.weights = weights
-            ctx.save_for_backward(
-                *flat, x, features, *(t for k in kept for t in (k.columns, k.gates, *k.states))
-            )
-        return outs
+        ctx.weights = weights if call.keep else None
+        ctx.save_for_backward(*flat, x, features, *kept)
+        return _batch(outs)
 
     @staticmethod
     @once_differentiable
@@ -110,16 +111,15 @@ class _FusedWN(torch.autograd.Function):
             ctx.saved_tensors[:n], ctx.saved_tensors[n : n + 2], ctx.saved_tensors[n + 2 :]
         )  # fmt: skip
         with torch.autocast(x.device.type, enabled=False):
-            if call.recompute:
-                weights = _weights(call, flat)
-                _, kept = _forward(call, weights, x, features, ctx.at)
-            else:
+            kept: Iterator[Kept]
+            if call.keep:
                 weights = ctx.weights
                 each = len(call.dilations) + 1
-                kept = [
-                    Kept(rest[i], rest[i + 1], list(rest[i + 2 : i + each]))
-                    for i in range(0, len(rest), each)
-                ]
+                starts = range(0, len(rest), each)
+                kept = (Kept(rest[i], rest[i + 1], list(rest[i + 2 : i + each])) for i in starts)
+            else:
+                weights = _weights(call, flat)
+                kept = (k for _, k in _forward(call, weights, x, features, ctx.at))
             wanted = ctx.needs_input_grad[2]
             d_x, d_features, d_flat = _backward(
                 call, weights, kept, d_out, features, ctx.at, wanted
@@ -153,41 +153,43 @@ def _conditioning(
     return AtFrames(features, weights.cond, at.to(call.dtype), call.groups)
 
 
+def _batch(items: Sequence[Tensor]) -> Tensor:
+    """The inverse of :func:`_items`."""
+    return items[0] if items[0].dim() == 3 else torch.stack(list(items))
+
+
 def _forward(
     call: _Call, weights: Weights, x: Tensor, features: Tensor, at: Tensor | None
-) -> tuple[Tensor, list[Kept]]:
+) -> Iterator[tuple[Tensor, Kept]]:
+    """Item by item: (its output, what its way back needs)."""
     x, features = x.to(call.dtype), features.to(call.dtype)
     minus_one = None if weights.row_scale is None else x.new_tensor(-1.0)
     bias = weights.stack.gate_bias.view(-1, 1)
-    outs, kept = [], []
     for x_i, features_i in zip(_items(x), _items(features), strict=True):
         gates = _conditioning(call, weights, features_i, at).gates(bias)
-        out, k = fused_ops.forward(weights.stack, call.dilations, x_i, gates, minus_one)
-        outs.append(out)
-        kept.append(k)
-    return outs[0] if outs[0].dim() == 3 else torch.stack(outs), kept
+        yield fused_ops.forward(weights.stack, call.dilations, x_i, gates, minus_one)
 
 
 def _backward(
-    call: _Call, weights: Weights, kept: Sequence[Kept], d_out: Tensor, features: Tensor,
+    call: _Call, weights: Weights, kept: Iterator[Kept], d_out: Tensor, features: Tensor,
     at: Tensor | None, wanted: bool,
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:  # fmt: skip
     """Gradients of x, of the features if they are wanted, and of the parameters."""
     dtype = weights.end.dtype
     dW: Stack = weights.stack.zeros(dtype)
     d_cond = None if weights.cond is None else torch.zeros_like(weights.cond, dtype=dtype)
-    half = features.to(call.dtype)
-    d_features = torch.empty_like(half) if wanted else None
-    d_items = _items(d_features) if d_features is not None else [None] * len(kept)
-    doubled = weights.row_scale is not None
+    cast = features.to(call.dtype)
+    d_features = torch.empty_like(cast) if wanted else None
+    d_features_items = [None] * len(cast) if d_features is None else _items(d_features)
     d_xs = []
-    for k, d_i, features_i, d_features_i in zip(
-        kept, _items(d_out.to(call.dtype)), _items(half), d_items, strict=True
+    for d_i, features_i, d_features_i in zip(
+        _items(d_out.to(call.dtype)), _items(cast), d_features_items, strict=False
     ):
-        d_x, d_gates = fused_ops.backward(weights.stack, call.dilations, k, d_i, doubled, dW)
-        cond = _conditioning(call, weights, features_i, at)
-        cond.pull(d_gates, d_features_i, d_cond)
+        # Asked for one by one: where they are computed again, one item's are held at a time.
+        d_x, d_gates = fused_ops.backward(
+            weights.stack, call.dilations, next(kept), d_i, weights.row_scale is not None, dW
+        )
+        _conditioning(call, weights, features_i, at).pull(d_gates, d_features_i, d_cond)
         d_xs.append(d_x)
-    d_x = d_xs[0] if d_xs[0].dim() == 3 else torch.stack(d_xs)
     d_flat = weights.pull(dW, d_cond)
-    return d_x, None if d_features is None else d_features.to(features.dtype), d_flat
+    return _batch(d_xs), None if d_features is None else d_features.to(features.dtype), d_flat

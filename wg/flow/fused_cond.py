@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wg.flow.fused_ops import add_outer, set_product
+from wg.flow.fused_ops import add_outer, by_time, room, set_product
 
 
 class Projected:
@@ -24,7 +24,10 @@ class Projected:
         self.x, self.scale = projected, scale
 
     def gates(self, bias: Tensor) -> Tensor:
-        return self.x + bias if self.scale is None else torch.addcmul(bias, self.x, self.scale)
+        out = room(self.x, self.x.shape[-2])
+        if self.scale is None:
+            return torch.add(self.x, bias, out=out)
+        return torch.addcmul(bias, self.x, self.scale, out=out)
 
     def pull(self, d_gates: Tensor, d: Tensor | None, d_W: Tensor | None) -> None:
         if d is not None:
@@ -38,9 +41,10 @@ class AtGroups:
         self.x, self.W = features, W
 
     def gates(self, bias: Tensor) -> Tensor:
+        out = room(self.x, len(self.W))
         if self.x.dim() == 2:
-            return torch.addmm(bias, self.W, self.x)
-        return torch.baddbmm(bias, self.W.expand(len(self.x), -1, -1), self.x)
+            return torch.addmm(bias, self.W, self.x, out=out)
+        return torch.baddbmm(bias, self.W.expand(len(self.x), -1, -1), self.x, out=out)
 
     def pull(self, d_gates: Tensor, d: Tensor | None, d_W: Tensor | None) -> None:
         assert d_W is not None
@@ -62,7 +66,8 @@ class AtFrames:
         # The weights of a group add up to 1, so the bias may come before them.
         projected = self.frames.gates(bias)
         pairs = torch.stack([projected[..., :-1], projected[..., 1:]], dim=-1)
-        return torch.matmul(pairs, self.weights).flatten(-2)[..., : self.groups]
+        gates = torch.matmul(pairs, self.weights).flatten(-2)[..., : self.groups]
+        return room(gates, gates.shape[-2]).copy_(gates) if by_time(gates) else gates
 
     def pull(self, d_gates: Tensor, d: Tensor | None, d_W: Tensor | None) -> None:
         G = len(self.at)

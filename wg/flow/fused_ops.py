@@ -57,6 +57,25 @@ class Stack(NamedTuple):
         return Stack(*(torch.zeros_like(t, dtype=dtype) for t in self))
 
 
+# -- memory -----------------------------------------------------------------------------------
+
+
+def by_time(like: Tensor) -> bool:
+    """Whether to lay activations out time by time, not row by row. Tensor cores ask for operands
+    that begin at a multiple of 16 bytes, which a shift in time keeps only so; on a CPU whole
+    rows are better, whose halves are contiguous."""
+    return like.is_cuda
+
+
+def room(like: Tensor, rows: int) -> Tensor:
+    """An empty (..., rows, T') for the batch and the time of ``like``."""
+    *batch, _, T = like.shape
+    if not by_time(like):
+        return like.new_empty(*batch, rows, T)
+    aligned = -(-rows // 8) * 8
+    return like.new_empty(*batch, T, aligned)[..., :rows].mT
+
+
 # -- products ---------------------------------------------------------------------------------
 
 
@@ -183,11 +202,11 @@ def forward(
 
     gates (..., 2CL, T') holds what the mel and the biases give every layer; it is overwritten.
     """
-    (K, C2, C), T, batch = W.taps.shape[1:], x.shape[-1], x.shape[:-2]
+    (K, C2, C), T = W.taps.shape[1:], x.shape[-1]
     cols = columns(x, K, dilations[0])
-    state = set_product(x.new_empty(*batch, len(W.start), T), W.start, middle(cols, W))
+    state = set_product(room(x, len(W.start)), W.start, middle(cols, W))
     kept = Kept(cols, gates, [])
-    acts = x.new_empty(*batch, C, T)
+    acts = room(x, C)
     for i, (layer, dilation) in enumerate(zip(gates.split(C2, -2), dilations, strict=True)):
         if i == 0:
             add_product(layer, W.first, cols)
@@ -199,7 +218,7 @@ def forward(
         if i == len(dilations) - 1:
             break
         if i > 0:  # the first state is needed no more: it may be changed in place
-            state = torch.add(state, W.mix_bias[i, :, None])
+            state = torch.add(state, W.mix_bias[i, :, None], out=room(x, len(W.start)))
         add_product(state, W.mix[i], acts)
         kept.states.append(state)
     out = state[..., C:, :].contiguous()
@@ -212,12 +231,12 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """d_out (..., 2n, T') -> (dx, d_gates) of the shapes of x and gates, and the gradients of the
     weights added to ``dW``."""
-    (K, C2, C), T, batch = W.taps.shape[1:], d_out.shape[-1], d_out.shape[:-2]
-    d_state = d_out.new_empty(*batch, W.start.shape[0], T)
+    (K, C2, C), T = W.taps.shape[1:], d_out.shape[-1]
+    d_state = room(d_out, len(W.start))
     d_state[..., C:, :] = d_out
     d_h = d_state[..., :C, :]
-    d_gates = torch.empty_like(kept.gates)
-    acts, d_acts = (d_out.new_empty(*batch, C, T) for _ in range(2))
+    d_gates = room(d_out, kept.gates.shape[-2])
+    acts, d_acts = room(d_out, C), room(d_out, C)
     last = len(dilations) - 1
     if last == 0:
         d_h.zero_()

@@ -58,36 +58,40 @@ class Weights:
         if doubled:
             self.row_scale = self.end.new_ones(2 * self.C)
             self.row_scale[: self.C] = 2
-        self.start = _Normalised(convs[0])
-        self.ins = [_Normalised(c) for c in convs[1 : L + 1]]
-        self.mixes = [_Normalised(c) for c in convs[L + 1 : 2 * L + 1]]
-        self.projection: _Normalised | None = None
+        self.start = _Norm(convs[0])
+        self.ins = [_Norm(c) for c in convs[1 : L + 1]]
+        self.mixes = [_Norm(c) for c in convs[L + 1 : 2 * L + 1]]
+        self.projection: _Norm | None = None
         self.cond: Tensor | None = None
         if len(convs) > 2 * L + 1:
-            self.projection = _Normalised(convs[-1], self.row_scale)
-            self.cond = self.projection.w[:, :, 0].to(dtype)
+            self.projection = _Norm(convs[-1], self.row_scale)
+            self.cond = self.projection.weight()[:, :, 0].to(dtype)
         self.stack = self._compose()
 
     # -- parameters -> products -------------------------------------------------------------
 
     def _compose(self) -> Stack:
         L, C, n2, E = self.n_layers, self.C, self.n2, self.end
-        K = self.ins[0].w.shape[2]
+        K = self.ins[0].conv.v.shape[2]
         self.taps = E.new_empty(L, K, 2 * C, C)
         mix, mix_bias = E.new_zeros(L, C + n2, C), E.new_zeros(L, C + n2)
+        self.skips = E.new_empty(L, C, C)
         for i, (conv, mixed) in enumerate(zip(self.ins, self.mixes, strict=True)):
-            taps = conv.w.permute(2, 0, 1)
+            taps = conv.weight().permute(2, 0, 1)
             if self.row_scale is None:
                 self.taps[i].copy_(taps)
             else:
                 torch.mul(taps, self.row_scale[:, None], out=self.taps[i])
-            w = mixed.w[:, :, 0]
+            w = mixed.weight()[:, :, 0]
+            self.skips[i] = w[-C:]
             torch.mm(E, w[-C:], out=mix[i, C:])
             if i < L - 1:
                 mix[i, :C] = w[:C]
                 mix_bias[i, :C] = mixed.conv.bias[:C]
         self.skip_bias = torch.stack([m.conv.bias[-C:] for m in self.mixes]).sum(0)
-        self.started = torch.cat([self.start.w[:, :, 0], self.start.conv.bias[:, None]], dim=1)
+        self.started = torch.cat(
+            [self.start.weight()[:, :, 0], self.start.conv.bias[:, None]], dim=1
+        )
         state = E.new_zeros(C + n2, self.started.shape[1])
         state[:C] = self.started
         state[:, -1] += mix_bias[0]
@@ -120,15 +124,15 @@ class Weights:
         mixes: list[Tensor] = []
         for i, (conv, mixed) in enumerate(zip(self.ins, self.mixes, strict=True)):
             d_taps = (d_first if i == 0 else d.taps[i - 1]).permute(1, 2, 0)
-            d_w = torch.empty_like(conv.w)
+            d_w = torch.empty_like(conv.conv.v)
             if self.row_scale is None:
                 d_w.copy_(d_taps)
             else:
                 torch.mul(d_taps, self.row_scale[:, None, None], out=d_w)
             ins += [*conv.pull(d_w), d_bias[i]]
-            w, d_w = mixed.w[:, :, 0], torch.empty_like(mixed.w)
+            d_w = torch.empty_like(mixed.conv.v)
             d_composed = d.mix[i, C:]
-            d_end.addmm_(d_composed, w[-C:].mT)
+            d_end.addmm_(d_composed, self.skips[i].mT)
             torch.mm(E.mT, d_composed, out=d_w[-C:, :, 0])
             d_mix_bias = d_skip_bias
             if i < L - 1:
@@ -144,19 +148,23 @@ class Weights:
         return [*flat, d_end[:, :, None], d_const]
 
 
-class _Normalised:
-    """w = g v / |v| of one convolution; ``row_scale`` multiplies its rows, again and again."""
+class _Norm:
+    """The weight norm of one convolution; ``row_scale`` multiplies its rows, again and again."""
 
     def __init__(self, conv: Conv, row_scale: Tensor | None = None) -> None:
         self.conv, self.row_scale, self.g = conv, row_scale, conv.g
         if row_scale is not None:
             self.g = (conv.g.view(-1, len(row_scale)) * row_scale).view_as(conv.g)
-        self.w, self.norm = torch._weight_norm_interface(conv.v, self.g, 0)
+
+    def weight(self) -> Tensor:
+        """w = g v / |v|, (O, I, K). Not kept: only |v| is needed again."""
+        w, self.length = torch._weight_norm_interface(self.conv.v, self.g, 0)
+        return w
 
     def pull(self, d_w: Tensor) -> tuple[Tensor, Tensor]:
         """d_w (O, I, K) -> (dv, dg)."""
         d_v, d_g = torch.ops.aten._weight_norm_interface_backward(
-            d_w, self.conv.v, self.g, self.norm, 0
+            d_w, self.conv.v, self.g, self.length, 0
         )
         if self.row_scale is not None:
             d_g = (d_g.view(-1, len(self.row_scale)) * self.row_scale).view_as(d_g)

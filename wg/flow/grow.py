@@ -91,7 +91,7 @@ def load_donor(
     the donor's. Returns the flows that were filled. Raises :class:`UserError` if it cannot be.
     """
     target = model.config
-    for name, value in target.to_dict().items():
+    for name, value in vars(target).items():
         if name not in ("n_flows", "n_early_every") and getattr(donor, name) != value:
             raise UserError(
                 f"the donor's {name} is {getattr(donor, name)} and this model's is {value}; a warm "

@@ -1,19 +1,19 @@
-"""The flows of a WaveGlow as one autograd node whose memory does not grow with their number.
+"""The flows of a WaveGlow with memory that does not grow with their number.
 
 A flow is invertible, so its input need not be kept for the way back: it is computed from its
-output (Gomez et al. 2017; for flows Jacobsen et al. 2018, i-RevNet). One flow at a time, the
-output's untransformed half makes WN's activations again, they give the gradients and undo the
-coupling, and the inverse of W undoes the rest: one more evaluation of WN, as recomputing costs.
+output (Gomez et al. 2017, RevNet; Jacobsen et al. 2018, i-RevNet; a flow has the inverse anyway).
+The output's untransformed half makes WN's activations again, which give the gradients and undo
+the coupling; the inverse of W undoes the rest. That is one more evaluation of WN, as recomputing
+costs, and one WN's activations at a time.
 
-What is undone in floating point is not quite what was: the inverse is the vocoder's own, whose
-error over all flows is of the order of 1e-6 of z in fp32. Half precision would answer such a
-difference by rounding WN's input the other way, an error of its own size; so under autocast every
-flow's input is kept as it was. It is a few channels, next to WN's thousands.
+What is undone in floating point is not quite what was: see the tests for how much. Half
+precision would answer such a difference by rounding WN's input the other way, an error of its own
+size; so under autocast every flow's input is kept as it was, a few channels next to WN's
+thousands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -30,24 +30,48 @@ if TYPE_CHECKING:
 
 def flow(model: WaveGlow, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
     """All flows of ``model``: x (B, n_group, T') -> (z (B, n_group, T'), the sum of all log_s
-    (B,), the sum of log|det| of the flows' matrices and scales, counted once per group)."""
-    parameters = [p for k in _computed(model) for p in _parameters(model, k) if p.requires_grad]
-    z, log_s, log_det = _Flow.apply(model, context.groups, x, context.features, *parameters)
-    return z, log_s, log_det
+    (B,), the sum of log|det| of the flows' matrices and scales, counted once per group).
+
+    The gradients of any of the three are those of the plain flow. Intermediate x are not kept, so
+    they are no one else's to differentiate.
+    """
+    c = model.config
+    trail = _Trail()
+    left = 0  # early outputs before the last computed flow
+    early: list[Tensor] = []
+    log_s_sum, log_det_sum = x.new_zeros(len(x)), x.new_zeros(())
+    last = max((k for k in range(c.n_flows) if model.active[k]), default=None)
+    for k in range(c.n_flows):
+        if c.has_early_output(k):
+            early.append(x[:, : c.n_early_size])
+            x = x[:, c.n_early_size :]
+            trail.early.append(early[-1].detach())
+        if not model.active[k]:
+            continue
+        call = _Call(model, k, context.groups, trail, slice(left, len(early)), k == last)
+        left = len(early)
+        x, log_s, log_det = _Step.apply(call, x, context.features, *_trained(model, k))
+        log_s_sum = log_s_sum + log_s
+        log_det_sum = log_det_sum + log_det
+    return torch.cat([*early, x], dim=1), log_s_sum, log_det_sum
 
 
 # -- one flow -----------------------------------------------------------------------------------
 
 
-def _computed(model: WaveGlow) -> list[int]:
-    return [k for k in range(model.config.n_flows) if model.active[k]]
+def _linear(model: WaveGlow, k: int) -> list[nn.Parameter]:
+    """Trained parameters of flow k's linear part."""
+    parts = [model.convinv[k], *([model.actnorm[k]] if model.config.actnorm else [])]
+    return [p for part in parts for p in part.parameters() if p.requires_grad]
 
 
-def _parameters(model: WaveGlow, k: int) -> Iterator[nn.Parameter]:
-    if model.config.actnorm:
-        yield from model.actnorm[k].parameters()
-    yield from model.convinv[k].parameters()
-    yield from model.WN[k].parameters()
+def _coupling(model: WaveGlow, k: int) -> list[nn.Parameter]:
+    """Those of its WN."""
+    return [p for p in model.WN[k].parameters() if p.requires_grad]
+
+
+def _trained(model: WaveGlow, k: int) -> list[nn.Parameter]:
+    return [*_linear(model, k), *_coupling(model, k)]
 
 
 def _mix(model: WaveGlow, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,9 +94,12 @@ def _unmix(model: WaveGlow, k: int, y: Tensor) -> Tensor:
     return model.actnorm[k].inverse(x) if model.config.actnorm else x  # type: ignore[operator]
 
 
-def _shift_and_scale(model: WaveGlow, k: int, a0: Tensor, context: Context) -> Tensor:
-    """(b, log_s) of flow k, (B, 2 n_half, T')."""
-    return model.WN[k](a0, share(model.WN[k], model.upsample, context))
+def _shift_and_scale(
+    model: WaveGlow, k: int, a0: Tensor, context: Context, first: bool = False
+) -> Tensor:
+    """(b, log_s) of flow k, (B, 2 n_half, T'); ``first``: without gradients, to be repeated."""
+    wn = model.WN[k]
+    return wn(a0, share(wn, model.upsample, context, repeated=first))
 
 
 class _Autocast(NamedTuple):
@@ -90,129 +117,101 @@ class _Autocast(NamedTuple):
         return torch.autocast(self.device, self.dtype, self.enabled)
 
 
-# -- all flows ----------------------------------------------------------------------------------
+# -- its node -------------------------------------------------------------------------------------
 
 
-class _Flow(torch.autograd.Function):
+class _Trail:
+    """Where the way back stands.
+
+    y      the output of the flow that is undone next, None before the last one
+    early  outputs on the way there that no flow transforms any more
+    """
+
+    def __init__(self) -> None:
+        self.y: Tensor | None = None
+        self.early: list[Tensor] = []
+
+
+class _Call(NamedTuple):
+    """Flow k of a pass; ``early``: which outputs leave between the computed flow before it and
+    itself; ``last``: no computed flow follows."""
+
+    model: WaveGlow
+    k: int
+    groups: int
+    trail: _Trail
+    early: slice
+    last: bool
+
+
+class _Step(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, model: WaveGlow, groups: int, x: Tensor, features: Tensor, *parameters: Tensor
+        ctx: Any, call: _Call, x: Tensor, features: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        c, context = model.config, Context(features, groups)
-        ctx.autocast = _Autocast.now(x.device.type)
-        early, inputs = [], []
-        log_s_sum, log_det_sum = x.new_zeros(len(x)), x.new_zeros(())
-        for k in range(c.n_flows):
-            if c.has_early_output(k):
-                early.append(x[:, : c.n_early_size])
-                x = x[:, c.n_early_size :]
-            if not model.active[k]:
-                continue
-            if ctx.autocast.enabled:
-                inputs.append(x)
-            x, log_det = _mix(model, k, x)
-            a0, a1 = model._split(k, x)
-            b, log_s = at_least_fp32(_shift_and_scale(model, k, a0, context)).chunk(2, dim=1)
-            x = model._join(k, a0, torch.exp(log_s) * a1 + b)
-            log_s_sum = log_s_sum + log_s.sum(dim=(1, 2))
-            log_det_sum = log_det_sum + log_det
-        z = torch.cat([*early, x], dim=1)
-        ctx.model, ctx.groups, ctx.active = model, groups, list(model.active)
-        # The parameters too, so that a change of them in between is an error, not a wrong gradient.
-        ctx.save_for_backward(z, features, *inputs, *parameters)
-        ctx.n_inputs = len(inputs)
-        return z, log_s_sum, log_det_sum
+        model, k = call.model, call.k
+        mixed, log_det = _mix(model, k, x)
+        a0, a1 = model._split(k, mixed)
+        out = _shift_and_scale(model, k, a0, Context(features, call.groups), first=True)
+        b, log_s = at_least_fp32(out).chunk(2, dim=1)
+        y = model._join(k, a0, torch.exp(log_s) * a1 + b)
+        ctx.call, ctx.autocast = call, _Autocast.now(x.device.type)
+        # Of the states only what cannot be undone: the end, and what half precision would blur.
+        state = [x] if ctx.autocast.enabled else [y] if call.last else []
+        # The parameters too: a change of them in between is an error then, not a wrong gradient.
+        ctx.save_for_backward(features, *state, *parameters)
+        return y, log_s.sum(dim=(1, 2)), log_det
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, d_z: Tensor, d_log_s: Tensor, d_log_det: Tensor
+        ctx: Any, d_y: Tensor, d_log_s: Tensor, d_log_det: Tensor
     ) -> tuple[Tensor | None, ...]:
-        model, c = ctx.model, ctx.model.config
-        z, features = ctx.saved_tensors[:2]
-        inputs = list(ctx.saved_tensors[2 : 2 + ctx.n_inputs])
-        parameters = ctx.saved_tensors[2 + ctx.n_inputs :]
-        way = _WayBack(model, Context(features, ctx.groups), ctx.needs_input_grad[3])
-        grads: dict[int, Sequence[Tensor | None]] = {}
-        n_left = c.channels(c.n_flows - 1)
-        x, z = z[:, -n_left:], z[:, :-n_left]
-        d, d_z = d_z[:, -n_left:], d_z[:, :-n_left]
-        for k in reversed(range(c.n_flows)):
-            if ctx.active[k]:
-                kept = inputs.pop() if ctx.autocast.enabled else None
-                with ctx.autocast.again():
-                    x, d, grads[k] = way.flow(k, x, kept, d, d_log_s, d_log_det)
-            if c.has_early_output(k):
-                x = torch.cat([z[:, -c.n_early_size :], x], dim=1)
-                d = torch.cat([d_z[:, -c.n_early_size :], d], dim=1)
-                z, d_z = z[:, : -c.n_early_size], d_z[:, : -c.n_early_size]
-        flat = [g for k in sorted(grads) for g in grads[k]]
-        assert len(flat) == len(parameters)
-        return None, None, d, way.d_features, *flat
+        call: _Call = ctx.call
+        features, *saved = ctx.saved_tensors
+        kept = saved[0] if ctx.autocast.enabled else None
+        y = saved[0] if call.last and kept is None else call.trail.y
+        assert kept is not None or y is not None, "a flow was to be undone before its successor"
+        with ctx.autocast.again():
+            x, d_x, d_features, grads = _undo(
+                call, y, kept, features, ctx.needs_input_grad[2], d_y, d_log_s, d_log_det
+            )
+        call.trail.y = torch.cat([*call.trail.early[call.early], x], dim=1)
+        return None, d_x, d_features, *grads
 
 
-class _WayBack:
-    """Undoes flows and finds gradients; ``d_features`` is the sum over the flows undone."""
-
-    def __init__(self, model: WaveGlow, context: Context, wanted: bool) -> None:
-        self.model = model
-        self.features = context.features.detach().requires_grad_(wanted)
-        self.context = Context(self.features, context.groups)
-        self.d_features: Tensor | None = None
-
-    def flow(
-        self, k: int, y: Tensor, kept: Tensor | None, d_y: Tensor, d_log_s: Tensor,
-        d_log_det: Tensor,
-    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:  # fmt: skip
-        """Flow k's input, its gradient and its parameters', from its output y and d_y
-        (B, C, T'), and the input as it was, if it was kept."""
-        model = self.model
-        if kept is not None:
-            with torch.no_grad():
-                mixed, _ = _mix(model, k, kept)
-                a0, a1 = model._split(k, mixed)
-        else:
-            a0, a1 = model._split(k, y)
-        d_a0, d_a1 = model._split(k, d_y)
-        a0 = a0.detach().requires_grad_()
-        with torch.enable_grad():
-            out = _shift_and_scale(model, k, a0, self.context)
-        b, log_s = at_least_fp32(out.detach()).chunk(2, dim=1)
-        scale = torch.exp(log_s)
-        if kept is None:
-            a1 = (a1 - b) / scale
-        d_out = torch.cat([d_a1, d_a1 * scale * a1 + d_log_s[:, None, None]], dim=1)
-        wn = [p for p in model.WN[k].parameters() if p.requires_grad]
-        features = [self.features] if self.features.requires_grad else []
-        found = torch.autograd.grad(
-            out, [a0, *features, *wn], d_out.to(out.dtype), allow_unused=True
-        )
-        del out  # WN's activations, before the rest is computed
-        if features:
-            self._add(found[1])
-        d_mixed = model._join(k, d_a0 + found[0], d_a1 * scale)
-        x = kept if kept is not None else _unmix(model, k, model._join(k, a0.detach(), a1))
-        d_x, linear = self._unmix_gradient(k, x, d_mixed, d_log_det)
-        return x, d_x, [*linear, *found[1 + len(features) :]]
-
-    def _unmix_gradient(
-        self, k: int, x: Tensor, d_mixed: Tensor, d_log_det: Tensor
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        n_wn = len(list(self.model.WN[k].parameters()))
-        parameters = list(_parameters(self.model, k))[:-n_wn]
-        parameters = [p for p in parameters if p.requires_grad]
-        with torch.enable_grad():
-            start = x.detach().requires_grad_()
-            mixed, log_det = _mix(self.model, k, start)
-        d_x, *rest = torch.autograd.grad(
-            [mixed, log_det], [start, *parameters], [d_mixed, d_log_det], allow_unused=True
-        )
-        assert d_x is not None
-        return d_x, rest
-
-    def _add(self, d_features: Tensor | None) -> None:
-        if self.d_features is None:
-            self.d_features = d_features
-        elif d_features is not None:
-            # The first one is nobody else's: it was made by autograd.grad above.
-            self.d_features += d_features
+def _undo(
+    call: _Call, y: Tensor | None, kept: Tensor | None, features: Tensor, features_too: bool,
+    d_y: Tensor, d_log_s: Tensor, d_log_det: Tensor,
+) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:  # fmt: skip
+    """A flow's input, and the gradients of it, of the features and of :func:`_trained`, from its
+    output y and d_y (B, C, T'), or from its input as it was ``kept``."""
+    model, k = call.model, call.k
+    if kept is not None:
+        with torch.no_grad():
+            y, _ = _mix(model, k, kept)  # whose second half is a1 itself
+    assert y is not None
+    a0, a1 = model._split(k, y)
+    d_a0, d_a1 = model._split(k, d_y)
+    a0 = a0.detach().requires_grad_()
+    features = features.detach().requires_grad_(features_too)
+    with torch.enable_grad():
+        out = _shift_and_scale(model, k, a0, Context(features, call.groups))
+    b, log_s = at_least_fp32(out.detach()).chunk(2, dim=1)
+    scale = torch.exp(log_s)
+    if kept is None:
+        a1 = (a1 - b) / scale
+    d_out = torch.cat([d_a1, d_a1 * scale * a1 + d_log_s[:, None, None]], dim=1)
+    asked = [a0, *([features] if features_too else []), *_coupling(model, k)]
+    d_through, *found = torch.autograd.grad(out, asked, d_out.to(out.dtype), allow_unused=True)
+    del out  # WN's activations, before anything else is computed
+    d_features = found.pop(0) if features_too else None
+    d_mixed = model._join(k, d_a0 + d_through, d_a1 * scale)
+    x = _unmix(model, k, model._join(k, a0.detach(), a1)) if kept is None else kept
+    with torch.enable_grad():
+        start = x.detach().requires_grad_()
+        mixed, log_det = _mix(model, k, start)
+    d_x, *linear = torch.autograd.grad(
+        [mixed, log_det], [start, *_linear(model, k)], [d_mixed, d_log_det], allow_unused=True
+    )
+    return x, d_x, d_features, [*linear, *found]

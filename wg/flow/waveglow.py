@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from wg.errors import UserError
+from wg.flow import reversible
 from wg.flow.actnorm import ActNorm
 from wg.flow.check import check_scale, check_tensor
 from wg.flow.conditioning import Context, mel_path
 from wg.flow.config import FlowConfig
 from wg.flow.front import front_end
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
-from wg.flow.wn import WN
+from wg.flow.wn import WN, share
 
 
 class FlowOutput(NamedTuple):
@@ -52,6 +53,8 @@ class WaveGlow(nn.Module):
         # Flows that are computed. The rest must be exact identities (see wg.flow.grow), so
         # skipping them saves their time and changes nothing.
         self.active: list[bool] = [True] * config.n_flows
+        # In training, undo each flow on the way back instead of keeping its input.
+        self.reversible = False
         # What is known of a loaded model: sampling rate, mel settings, where from.
         self.meta: dict[str, Any] = {}
 
@@ -112,6 +115,9 @@ class WaveGlow(nn.Module):
         if self.front is not None:
             audio, log_s_sum = self.front(mel, audio)
         x = audio.reshape(B, T // G, G).transpose(1, 2)
+        if self.reversible and context is not None and torch.is_grad_enabled():
+            z, log_s, log_det_W = reversible.flow(self, x, context)
+            return FlowOutput(z, log_s_sum + log_s, log_det_W)
 
         early: list[Tensor] = []
         log_det_W = audio.new_zeros(())
@@ -150,7 +156,7 @@ class WaveGlow(nn.Module):
         if shared is not None:
             return self.WN[k](a0, shared[k])
         assert context is not None
-        return self.WN[k](a0, self.project(k, context))
+        return self.WN[k](a0, share(self.WN[k], self.upsample, context))
 
     # -- z -> audio -----------------------------------------------------------------------
 

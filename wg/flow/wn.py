@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from wg.flow import fused
-from wg.flow.conditioning import Context, MelPath
+from wg.flow.conditioning import Context, MelPath, TransposedConv
 from wg.flow.config import FlowConfig
 from wg.flow.layers import WeightNormConv1d
 
@@ -56,9 +56,13 @@ class WN(nn.Module):
         beyond (B, 1, T') is true where an item of a batch of unequal lengths has ended: there
         every layer sees the zeros that its padding would give the item alone.
         """
-        if beyond is None and self.fused and fused.usable(self, x):
+        repeated = isinstance(projected, Unprojected) and projected.repeated
+        trains = torch.is_grad_enabled() or repeated
+        if beyond is None and self.fused and trains and fused.usable(self, x):
+            if isinstance(projected, Unprojected) and _is_composed(projected.path):
+                projected = projected.path.project(self.cond_layer, projected.context)
             if isinstance(projected, Unprojected):
-                return fused.couple(self, x, *fused.form(*projected))
+                return fused.couple(self, x, *fused.form(projected.path, projected.context))
             return fused.couple(self, x, "projected", projected)
         if not (self.recompute and torch.is_grad_enabled()):
             return self._layers(x, projected, beyond)
@@ -88,18 +92,29 @@ class WN(nn.Module):
 
 
 class Unprojected(NamedTuple):
-    """The mel's context and its way, where the projection is WN's own to make."""
+    """The mel's context and its way, where the projection is WN's own to make.
+
+    repeated  a pass without gradients that a pass with them will repeat
+    """
 
     path: MelPath
     context: Context
+    repeated: bool = False
 
 
-def share(wn: nn.Module, path: MelPath, context: Context) -> Tensor | Unprojected:
+def share(
+    wn: nn.Module, path: MelPath, context: Context, repeated: bool = False
+) -> Tensor | Unprojected:
     """What to call ``wn`` with: its projection of the mel, or, where it will not keep that, the
     context that all flows share."""
-    if isinstance(wn, WN) and (wn.fused or wn.recompute) and torch.is_grad_enabled():
-        return Unprojected(path, context)
+    trains = torch.is_grad_enabled() or repeated
+    if isinstance(wn, WN) and (wn.fused or wn.recompute) and trains:
+        return Unprojected(path, context, repeated)
     return path.project(wn.cond_layer, context)  # type: ignore[arg-type]
+
+
+def _is_composed(path: MelPath) -> bool:
+    return isinstance(path, TransposedConv) and path.composed
 
 
 def _silence(h: Tensor, beyond: Tensor | None) -> Tensor:

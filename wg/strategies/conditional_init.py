@@ -23,8 +23,9 @@ def conditional_init(plan: Plan, seconds: float = 120.0) -> None:
     Source: data-dependent initialisation (Kingma & Dhariwal 2018) of a conditional scale;
     wg.flow.conditional.
     Cost: one pass over the audio and eight regressions (charged as data preparation).
-    Fails: n_half units of each of two WNs begin with zero gain from the audio; in a WN of few
-    channels that is a good share of them.
+    Fails: under large steps: the scales are sharp functions of the mel, and Muon at its usual
+    step size loses them within ten steps; warm up slowly. n_half units of each of two WNs begin
+    with zero gain from the audio; in a WN of few channels that is a good share of them.
     """
     require(seconds > 0, f"strategy.conditional_init.seconds={seconds} must be positive.")
     n_samples = round(seconds * plan.base.sampling_rate)

@@ -60,7 +60,7 @@ def _missing() -> str:
         "lr_schedule": "its average takes the place of a decaying step size, and its warm-up is "
         "its own setting warmup_steps",
         "fused_optimizer": "schedule-free AdamW has no fused kernel",
-        "warm_start": "flows that wake up rewrite weights that its average knows in other "
+        "grow_flows": "flows that wake up rewrite weights that its average knows in other "
         "coordinates",
     },
     missing=_missing,

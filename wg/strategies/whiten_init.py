@@ -37,7 +37,7 @@ def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
     n_samples = round(seconds * plan.base.sampling_rate)
 
     def whiten(model: WaveGlow, store: Store) -> None:
-        # Flows asleep before the first computed one (warm_start) stay the identities they are.
+        # Flows asleep before the first computed one (grow_flows) stay the identities they are.
         first = model.convinv[model.active.index(True)]
         assert isinstance(first, Invertible1x1Conv)
         covariance = group_covariance(

@@ -22,10 +22,11 @@ from wg.flow.grow import load_donor
 from wg.plan import Plan
 from wg.train.apex_amp import ApexO1
 from wg.train.checkpoint import SafeCheckpointIO
+from wg.train.compile import check_compiled
 from wg.train.data import SegmentData
 from wg.train.guard import GuardedMixed, GuardedPrecision
 from wg.train.module import WaveGlowModule
-from wg.train.prepare import flow_config, tell_mel
+from wg.train.prepare import compute_as, flow_config, tell_mel
 from wg.train.ranks import ddp_strategy
 from wg.train.settings import Settings, step_shape
 
@@ -61,20 +62,21 @@ def open_store(settings: Settings, plan: Plan) -> tuple[Corpus, Store]:
     corpus = load_corpus(settings.data)
     longest = max(step_shape(plan, i / 1000)[0] for i in range(1001))
     corpus = check_segments(corpus, longest, settings.data.short_clips)
-    return corpus, Store.prepare(
-        corpus, settings.data.mel, default_cache_dir(), device=settings.data.mel_device
-    )
+    device = plan.mel_device or settings.data.mel_device
+    return corpus, Store.prepare(corpus, settings.data.mel, default_cache_dir(), device=device)
 
 
 def build(settings: Settings) -> Job:
     """Everything but the Trainer, on the CPU. Deterministic in the seed."""
     plan = settings.plan()
     device = resolve_device(settings.device)
-    set_matmul(plan.matmul)
+    check_compiled(plan)
+    set_matmul(plan.matmul, plan.cudnn_benchmark)
     corpus, store = open_store(settings, plan)
     L.seed_everything(settings.seed, verbose=False)
     model = WaveGlow(flow_config(settings.model, plan, settings.data.mel.n_fft))
     tell_mel(model, settings.data.mel)
+    compute_as(model, plan)
     if plan.donor is not None:
         donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
         if is_folded(weights):
@@ -88,14 +90,21 @@ def build(settings: Settings) -> Job:
     return Job(settings, plan, device, corpus, store, data, module)
 
 
-def set_matmul(precision: str) -> None:
-    """Arithmetic of fp32 products in this process: "highest" is fp32, "high" allows TF32."""
+def set_matmul(precision: str, by_trial: bool = False) -> None:
+    """Arithmetic of products in this process: "highest" is fp32, "high" allows TF32 for it;
+    ``by_trial``: cuDNN chooses its algorithm for every shape by trying them."""
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != "highest"
+    torch.backends.cudnn.benchmark = by_trial
 
 
 def donor_folder(path: str) -> Path:
     """A donor may be named by its run directory or by the folder of its weights."""
+    if not path:
+        raise UserError(
+            "strategy.warm_start.donor is not set: name a finished run's directory, or a folder "
+            "that `wg convert` made of another checkpoint."
+        )
     folder = Path(path)
     for candidate in (folder / "final", folder):
         if (candidate / "model.json").exists():

@@ -11,8 +11,8 @@ from torch import Tensor
 from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.grow import sleep, starting_flows, wake
-from wg.flow.waveglow import nll
 from wg.plan import EvalWeights, Plan
+from wg.train.compile import loss_of, remove_compiled
 from wg.train.data import SegmentData
 from wg.train.guard import Guard, parameters, poison_gradients
 from wg.train.parts import Batch, longest_segment, loss_in_parts, split
@@ -25,6 +25,7 @@ class WaveGlowModule(L.LightningModule):
         super().__init__()
         self.model, self.plan, self.sigma = model, plan, sigma
         self._data = data
+        self.loss = loss_of(model, sigma, plan.compile)
         self.average: EvalWeights | None = None
         self._average_state: dict[str, Any] | None = None
         self.guard = Guard()
@@ -54,6 +55,10 @@ class WaveGlowModule(L.LightningModule):
         if self.plan.n_active_flows is not None:
             self._grow(int(self.plan.n_active_flows(progress)))
 
+    def on_train_end(self) -> None:
+        if self.global_rank > 0:
+            remove_compiled()  # such a process ends at once, without its exit functions
+
     def _grow(self, n_active: int) -> None:
         if n_active <= sum(self.model.active):
             return
@@ -65,12 +70,10 @@ class WaveGlowModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parts = self.parts(batch)
-        loss = loss_in_parts(self._loss, parts, self.model.parameters(), self._scaler())
+        loss = loss_in_parts(
+            lambda part: self.loss(*part), parts, self.model.parameters(), self._scaler()
+        )
         return poison_gradients(loss)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        mel, audio = batch
-        return nll(self.model(mel, audio), self.sigma)
 
     def _scaler(self) -> torch.amp.GradScaler | None:
         plugin = self._trainer.precision_plugin if self._trainer is not None else None

@@ -10,7 +10,8 @@ from wg.audio.mel import MelConfig, MelSpectrogram
 from wg.audio.store import Store
 from wg.flow import FlowConfig, WaveGlow
 from wg.flow.actnorm import ActNorm
-from wg.flow.conditioning import Interpolation
+from wg.flow.conditioning import Interpolation, TransposedConv
+from wg.flow.wn import WN
 from wg.plan import Plan
 from wg.train.data import SegmentStream
 
@@ -20,7 +21,7 @@ _SECONDS = 1200.0  # of training audio whose mels are enough for a mean and a de
 def flow_config(config: FlowConfig, plan: Plan, n_fft: int) -> FlowConfig:
     """The model's size with what strategies change of it."""
     changes: dict[str, object] = dict(plan.shape or {})
-    if plan.conditioning is not None:
+    if plan.conditioning not in (None, "composed"):
         changes["conditioning"] = plan.conditioning
     if plan.front is not None:
         changes["front"], changes["front_n_fft"] = plan.front.kind, n_fft
@@ -29,6 +30,17 @@ def flow_config(config: FlowConfig, plan: Plan, n_fft: int) -> FlowConfig:
     if plan.actnorm:
         changes["actnorm"] = True
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def compute_as(model: WaveGlow, plan: Plan) -> None:
+    """How the model computes what it computes in training; its parameters stay what they are."""
+    if isinstance(model.upsample, TransposedConv):
+        model.upsample.composed = plan.conditioning == "composed"
+        model.upsample.fused = plan.wn == "fused"
+    for wn in model.WN:
+        assert isinstance(wn, WN)
+        wn.fused, wn.recompute = plan.wn == "fused", plan.memory == "recompute"
+    model.reversible = plan.memory == "reversible"
 
 
 def tell_mel(model: WaveGlow, mel: MelConfig) -> None:

@@ -17,6 +17,7 @@ from wg.measure.clock import Clock, Kind, headline
 from wg.measure.record import Record
 from wg.train.build import Job
 from wg.train.checkpoint import prune, step_path
+from wg.train.compile import warm_up
 from wg.train.fit import settle
 from wg.train.guard import all_finite
 from wg.train.rollback import roll_back
@@ -64,8 +65,11 @@ class Recorder(L.Callback):
         with self.clock("compile"):
             autocast = trainer.precision_plugin.forward_context
             found = settle(self.job, self.run_dir, self.record, autocast)
+            variants = warm_up(self.job, autocast)
         if found is not None:
             self.say(f"{found} segments fit into memory at a time")
+        if variants:
+            self.say(f"compiled the step for {variants} shape{'s' * (variants > 1)}")
         seen = self.job.data.audio_seconds
         if self.job.data.step == 0:
             self._snapshot(trainer)

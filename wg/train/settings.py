@@ -153,7 +153,7 @@ class Settings:
         """The recipe applied. Raises StrategyConflict and other user errors."""
         plan = make_plan(self.base(), self.strategy)
         check_installed(self.strategy)
-        check_steps(plan, self.model.n_group)
+        check_steps(plan, (plan.shape or {}).get("n_group", self.model.n_group))
         return plan
 
 
