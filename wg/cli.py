@@ -97,11 +97,15 @@ def runs(sweep: Path) -> None:
 @click.argument("sweep", type=_PATH)
 @click.option("-o", "--out", type=_PATH, help="Directory of the report [reports/NAME].")
 @click.option("--baseline", help="The arm that speed-ups are relative to [the nvidia recipe].")
-def report(sweep: Path, out: Path | None, baseline: str | None) -> None:
+@click.option("--target", help="A name in conf/target, or a file [the target of the runs].")
+def report(sweep: Path, out: Path | None, baseline: str | None, target: str | None) -> None:
     """Compare the runs of a sweep: a page, tables, results.json, the winner."""
     from wg.report.build import write_report
+    from wg.report.propose import read_target
+    from wg.sweep.paths import conf_dir
 
-    write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline)
+    given = None if target is None else read_target(target, conf_dir() / "target")
+    write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline, target=given)
 
 
 @cli.command()

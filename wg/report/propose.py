@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from wg.errors import UserError
+from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.target import propose_target
 from wg.report.data import read_sweep
@@ -46,6 +46,25 @@ def propose_from_sweep(
     )
     curves = {r.seed: r.curve("audio_seconds") for r in runs}
     return propose_target(curves, metrics, at, name, how)
+
+
+def read_target(name: str, folder: Path) -> dict[str, Any]:
+    """The mapping of a target file: ``name`` is a file's path, or a file of ``folder`` without its
+    ending.
+
+    Errors: UserError when there is none, or it is not YAML with conditions.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        raise UserError(f"there is no target '{name}'; {nearest(name, known)}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = None
+    if not isinstance(found, dict) or "conditions" not in found:
+        raise UserError(f"{path} is no target: it must be YAML with name and conditions.")
+    return found
 
 
 def write_target(
