@@ -288,3 +288,19 @@ def test_propose_target(sweep: Path) -> None:
     assert found["conditions"] == {"log_mel_l1": 0.5}
     assert "3 seeds (0, 1, 2) of arm 'nvidia' at 75%" in found["how"]
     assert "provisional" in found["how"]
+
+
+def test_a_sweep_is_judged_by_any_target(sweep: Path, tmp_path: Path) -> None:
+    """A name of the folder or a file; what is none is told with the names that there are."""
+    from wg.report.propose import read_target
+
+    folder = tmp_path / "target"
+    folder.mkdir()
+    (folder / "soft.yaml").write_text("name: soft\nconditions:\n  log_mel_l1: 99.0\n")
+    (folder / "broken.yaml").write_text("name: [")
+    assert read_target("soft", folder) == read_target(str(folder / "soft.yaml"), folder)
+    assert report(sweep, target=read_target("soft", folder))["target"]["name"] == "soft"
+    with pytest.raises(UserError, match=r"there is no target 'sift'; .*soft"):
+        read_target("sift", folder)
+    with pytest.raises(UserError, match=r"broken\.yaml is no target"):
+        read_target("broken", folder)
