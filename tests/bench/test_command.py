@@ -74,14 +74,18 @@ def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_an_interrupt_ends_the_child() -> None:
     """Ctrl-C while a child measures: nothing of it is left."""
     code = (
-        "import os, signal, threading, subprocess\n"
+        "import os, signal, sys, threading, subprocess\n"
         "from dataclasses import asdict\n"
         "from wg.bench import run\n"
         "from wg.bench.variants import Sizes, plain\n"
         "children = []\n"
         "class Popen(subprocess.Popen):\n"
-        "    def __init__(self, *a, **k):\n"
-        "        super().__init__(*a, **k); children.append(self)\n"
+        "    def __init__(self, command, *a, **k):\n"
+        "        if 'wg.bench.measure' not in command:\n"
+        "            super().__init__(command, *a, **k); return\n"
+        # One that never ends by itself, however busy the machine is.
+        "        endless = [sys.executable, '-c', 'import time; time.sleep(100)']\n"
+        "        super().__init__(endless, *a, **k); children.append(self)\n"
         "        threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
         "run.subprocess.Popen = Popen\n"
         "tiny = plain(Sizes('tiny', 1, 2048, 1, 'cpu'))\n"

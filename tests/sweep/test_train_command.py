@@ -217,7 +217,7 @@ def test_one_bad_arm_does_not_stop_the_others(
     ("arguments", "sentence"),
     [
         (["recipe=nvida"], "there is no recipe 'nvida'; did you mean 'nvidia'?"),
-        (["strategy=[whiten]"], "did you mean 'whiten_init'"),
+        (["strategy=[whiten]"], "or 'whiten_init'?"),
         (
             ["strategy.adamw.lr=1"],
             "strategy 'adamw' is not in the recipe that strategy.adamw.lr would change",
