@@ -318,8 +318,7 @@ def test_hooks_on_modules_and_parameters_fire() -> None:
 @pytest.mark.parametrize(("frames", "groups"), [(5, 10), (5, 9), (5, 1), (3, 7), (5, 12)])
 def test_upsampling_is_the_layer(kernel: int, frames: int, groups: int) -> None:
     """Also beyond the last frame's hop, where only the kernel's tail sounds."""
-    if groups * 8 > (frames - 1) * 16 + kernel:
-        pytest.skip("the mel does not cover the audio")
+    groups = min(groups, ((frames - 1) * 16 + kernel) // 8)  # as far as the mel reaches
     torch.manual_seed(0)
     layer = TransposedConv(config(upsample_kernel=kernel)).double()
     mel = torch.randn(3, 5, frames, dtype=torch.float64)

@@ -2,9 +2,8 @@
 
 Three facts save work, and change nothing but rounding:
 
-1. A convolution is one matrix product a tap, on columns that are shifted by the tap's distance.
-   Products accumulate where the conditioning has been written already; columns that would meet
-   zero padding are left out instead of padded.
+1. A convolution is one matrix product with the shifted copies of its input that its taps see. It
+   adds to where the conditioning has been written already.
 2. The first dilated convolution follows ``start`` with nothing between them, so together they are
    one convolution of x itself, a few channels in place of C. Where ``start``'s bias ends with
    the sequence is told by a channel of ones beside x.
@@ -33,9 +32,9 @@ class Stack(NamedTuple):
     """Weights of one WN as the products take them; the same fields hold their gradients.
 
     start      (C + 2n, n + 1)    from x and a row of ones to the state
-    first      (2C, K (n + 1))    the first dilated convolution, composed with ``start``, on the
-                                  columns of :func:`columns`
-    taps       (L - 1, K, 2C, C)  the others, tap by tap
+    first      (2C, (n + 1) K)    the first dilated convolution, composed with ``start``, on
+                                  :func:`columns`
+    taps       (L - 1, 2C, C K)   the others
     mix        (L, C + 2n, C)     from a layer's activations to the state; the last layer's first C
                                   rows are not used
     gate_bias  (L, 2C)
@@ -119,25 +118,29 @@ def shifts(kernel: int, dilation: int, T: int) -> Iterator[tuple[int, slice, sli
             yield k, slice(max(0, -s), T - max(0, s)), slice(max(0, s), T + min(0, s))
 
 
-def columns(x: Tensor, kernel: int, dilation: int) -> Tensor:
-    """x (..., n, T') -> (..., K (n + 1), T'): for every tap x and a row of ones, as that tap sees
-    them, zeros in the padding. Tap by tap, so that the middle n + 1 rows are x and ones."""
-    n, T = x.shape[-2:]
-    out = x.new_zeros(*x.shape[:-2], kernel, n + 1, T)
+def columns(out: Tensor, x: Tensor, kernel: int, dilation: int) -> Tensor:
+    """out (..., R K, T') = x (..., R, T') as every tap sees it, zeros in the padding; row
+    r K + k is row r at tap k, in the order of a convolution's weight."""
+    T = x.shape[-1]
+    taps = out.unflatten(-2, (-1, kernel))
+    if (kernel // 2) * dilation >= T:
+        out.zero_()
     for k, to, at in shifts(kernel, dilation, T):
-        out[..., k, :n, to] = x[..., at]
-        out[..., k, n, to] = 1
-    return out.flatten(-3, -2)
+        taps[..., k, to] = x[..., at]
+        taps[..., k, : to.start] = 0
+        taps[..., k, to.stop :] = 0
+    return out
 
 
-def columns_backward(d: Tensor, kernel: int, dilation: int) -> Tensor:
-    """The gradient of x from that of :func:`columns`."""
-    d = d.unflatten(-2, (kernel, -1))[..., :-1, :]
-    d_x = d[..., kernel // 2, :, :].contiguous()
+def add_columns(total: Tensor, d: Tensor, kernel: int, dilation: int, begun: bool = True) -> None:
+    """total (..., R, T') += the gradient of x from that of :func:`columns`; = when not begun."""
+    taps = d.unflatten(-2, (-1, kernel))
     for k, to, at in shifts(kernel, dilation, d.shape[-1]):
-        if k != kernel // 2:
-            d_x[..., at] += d[..., k, :, to]
-    return d_x
+        if begun:
+            total[..., at] += taps[..., k, to]
+        else:  # the middle tap comes first and sees every column
+            total.copy_(taps[..., k, :])
+            begun = True
 
 
 # -- the gate ---------------------------------------------------------------------------------
@@ -180,19 +183,12 @@ def gate_backward(
 
 @dataclass
 class Kept:
-    """What the way back needs: :func:`columns` of x, every layer's tanh and sigmoid
+    """What the way back needs: :func:`columns` of x and ones, every layer's tanh and sigmoid
     (..., 2CL, T'), and every later layer's input, the first rows of a (..., C + 2n, T') each."""
 
     columns: Tensor
     gates: Tensor
     states: list[Tensor]
-
-
-def middle(columns: Tensor, W: Stack) -> Tensor:
-    """x and a row of ones, from :func:`columns`."""
-    n1 = W.start.shape[1]
-    first = (columns.shape[-2] - n1) // 2
-    return columns[..., first : first + n1, :]
 
 
 def forward(
@@ -202,17 +198,17 @@ def forward(
 
     gates (..., 2CL, T') holds what the mel and the biases give every layer; it is overwritten.
     """
-    (K, C2, C), T = W.taps.shape[1:], x.shape[-1]
-    cols = columns(x, K, dilations[0])
-    state = set_product(room(x, len(W.start)), W.start, middle(cols, W))
-    kept = Kept(cols, gates, [])
-    acts = room(x, C)
-    for i, (layer, dilation) in enumerate(zip(gates.split(C2, -2), dilations, strict=True)):
+    C, n1 = W.mix.shape[2], W.start.shape[1]
+    K = W.first.shape[1] // n1
+    ones = torch.cat([x, torch.ones_like(x[..., :1, :])], dim=-2)
+    kept = Kept(columns(room(x, n1 * K), ones, K, dilations[0]), gates, [])
+    state = set_product(room(x, len(W.start)), W.start, ones)
+    acts, seen = room(x, C), room(x, C * K)
+    for i, (layer, dilation) in enumerate(zip(gates.split(2 * C, -2), dilations, strict=True)):
         if i == 0:
-            add_product(layer, W.first, cols)
+            add_product(layer, W.first, kept.columns)
         else:
-            for k, to, at in shifts(K, dilation, T):
-                add_product(layer[..., to], W.taps[i - 1, k], state[..., :C, at])
+            add_product(layer, W.taps[i - 1], columns(seen, state[..., :C, :], K, dilation))
         t, s = gate_(layer, minus_one)
         torch.mul(t, s, out=acts)
         if i == len(dilations) - 1:
@@ -231,17 +227,18 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """d_out (..., 2n, T') -> (dx, d_gates) of the shapes of x and gates, and the gradients of the
     weights added to ``dW``."""
-    (K, C2, C), T = W.taps.shape[1:], d_out.shape[-1]
+    C, n1 = W.mix.shape[2], W.start.shape[1]
+    K = W.first.shape[1] // n1
     d_state = room(d_out, len(W.start))
     d_state[..., C:, :] = d_out
     d_h = d_state[..., :C, :]
     d_gates = room(d_out, kept.gates.shape[-2])
-    acts, d_acts = room(d_out, C), room(d_out, C)
+    acts, d_acts, seen = room(d_out, C), room(d_out, C), room(d_out, C * K)
     last = len(dilations) - 1
     if last == 0:
         d_h.zero_()
     for i in range(last, -1, -1):
-        layer = slice(i * C2, (i + 1) * C2)
+        layer = slice(i * 2 * C, (i + 1) * 2 * C)
         t, s = kept.gates[..., layer, :].chunk(2, dim=-2)
         torch.mul(t, s, out=acts)
         rows = slice(C if i == last else 0, None)
@@ -250,20 +247,19 @@ def backward(
         set_product(d_acts, W.mix[i, rows].mT, d_mixed)
         d_layer = d_gates[..., layer, :]
         gate_backward(d_acts, t, s, doubled, d_layer, acts)
-        if 0 < i < last:
-            add_sums(dW.mix_bias[i], d_state)
         if i == 0:
-            add_outer(dW.first, d_layer, kept.columns)
             break
-        h = kept.states[i - 1][..., :C, :]
-        for k, to, at in shifts(K, dilations[i], T):
-            add_outer(dW.taps[i - 1, k], d_layer[..., to], h[..., at])
-            if i == last and k == K // 2:  # the middle tap comes first and sees every column
-                set_product(d_h, W.taps[i - 1, k].mT, d_layer)
-            else:
-                add_product(d_h[..., at], W.taps[i - 1, k].mT, d_layer[..., to])
+        if i < last:
+            add_sums(dW.mix_bias[i], d_state)
+        columns(seen, kept.states[i - 1][..., :C, :], K, dilations[i])
+        add_outer(dW.taps[i - 1], d_layer, seen)
+        set_product(seen, W.taps[i - 1].mT, d_layer)  # seen before, its gradient now
+        add_columns(d_h, seen, K, dilations[i], begun=i < last)
     add_sums(dW.gate_bias.view(-1), d_gates)
-    add_outer(dW.start, d_state, middle(kept.columns, W))
-    d_columns = set_product(torch.empty_like(kept.columns), W.first.mT, d_gates[..., :C2, :])
-    add_product(middle(d_columns, W), W.start[:C].mT, d_h)
-    return columns_backward(d_columns, K, dilations[0]), d_gates
+    add_outer(dW.first, d_layer, kept.columns)
+    ones = kept.columns[..., K // 2 :: K, :]
+    add_outer(dW.start, d_state, ones)
+    d_columns = set_product(room(d_out, n1 * K), W.first.mT, d_layer)
+    d_ones = set_product(room(d_out, n1), W.start[:C].mT, d_h)
+    add_columns(d_ones, d_columns, K, dilations[0])
+    return d_ones[..., :-1, :], d_gates

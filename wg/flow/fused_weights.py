@@ -58,51 +58,56 @@ class Weights:
         if doubled:
             self.row_scale = self.end.new_ones(2 * self.C)
             self.row_scale[: self.C] = 2
-        self.start = _Norm(convs[0])
-        self.ins = [_Norm(c) for c in convs[1 : L + 1]]
-        self.mixes = [_Norm(c) for c in convs[L + 1 : 2 * L + 1]]
+        self.start = _Norm(convs[0], convs[0].g)
+        gains = torch.stack([c.g for c in convs[1 : L + 1]])
+        if self.row_scale is not None:
+            gains *= self.row_scale[:, None, None]
+        self.ins = [_Norm(c, g) for c, g in zip(convs[1 : L + 1], gains, strict=True)]
+        self.mixes = [_Norm(c, c.g) for c in convs[L + 1 : 2 * L + 1]]
         self.projection: _Norm | None = None
         self.cond: Tensor | None = None
         if len(convs) > 2 * L + 1:
-            self.projection = _Norm(convs[-1], self.row_scale)
-            self.cond = self.projection.weight()[:, :, 0].to(dtype)
+            self.projection = _Norm(convs[-1], self._scaled(convs[-1].g))
+            self.cond = self.projection.weight().flatten(1).to(dtype)
         self.stack = self._compose()
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        """(2CL, ...) of all layers' gates with the rows of tanh doubled, if they are to be."""
+        if self.row_scale is None:
+            return rows
+        return (rows.view(-1, 2 * self.C) * self.row_scale).view_as(rows)
 
     # -- parameters -> products -------------------------------------------------------------
 
     def _compose(self) -> Stack:
         L, C, n2, E = self.n_layers, self.C, self.n2, self.end
-        K = self.ins[0].conv.v.shape[2]
-        self.taps = E.new_empty(L, K, 2 * C, C)
+        first, *taps = [conv.weight() for conv in self.ins]
+        self.first = first.permute(2, 0, 1).contiguous()  # (K, 2C, C)
+        mixes = [conv.weight()[:, :, 0] for conv in self.mixes]
+        self.skips = torch.stack([w[-C:] for w in mixes])
         mix, mix_bias = E.new_zeros(L, C + n2, C), E.new_zeros(L, C + n2)
-        self.skips = E.new_empty(L, C, C)
-        for i, (conv, mixed) in enumerate(zip(self.ins, self.mixes, strict=True)):
-            taps = conv.weight().permute(2, 0, 1)
-            if self.row_scale is None:
-                self.taps[i].copy_(taps)
-            else:
-                torch.mul(taps, self.row_scale[:, None], out=self.taps[i])
-            w = mixed.weight()[:, :, 0]
-            self.skips[i] = w[-C:]
-            torch.mm(E, w[-C:], out=mix[i, C:])
-            if i < L - 1:
-                mix[i, :C] = w[:C]
-                mix_bias[i, :C] = mixed.conv.bias[:C]
+        torch.matmul(E, self.skips, out=mix[:, C:])
+        for i, (w, conv) in enumerate(zip(mixes[:-1], self.mixes, strict=False)):
+            mix[i, :C] = w[:C]
+            mix_bias[i, :C] = conv.conv.bias[:C]
         self.skip_bias = torch.stack([m.conv.bias[-C:] for m in self.mixes]).sum(0)
-        self.started = torch.cat(
-            [self.start.weight()[:, :, 0], self.start.conv.bias[:, None]], dim=1
-        )
-        state = E.new_zeros(C + n2, self.started.shape[1])
-        state[:C] = self.started
+        self.started = torch.cat([self.start.weight()[:, :, 0], self.start.conv.bias[:, None]], 1)
+        state = torch.cat([self.started, E.new_zeros(n2, self.started.shape[1])])
         state[:, -1] += mix_bias[0]
-        state[C:, -1] = self.end_bias + E @ self.skip_bias
+        state[C:, -1] = torch.addmv(self.end_bias, E, self.skip_bias)
         bias = torch.stack([c.conv.bias for c in self.ins])
         if self.projection is not None:
             bias += self.projection.conv.bias.view(L, 2 * C)
         if self.row_scale is not None:
             bias *= self.row_scale
-        first = torch.matmul(self.taps[0], self.started).permute(1, 0, 2).flatten(1)
-        return Stack(state, first, self.taps[1:], mix, bias, mix_bias).to(self.dtype)
+        return Stack(
+            start=state,
+            first=torch.matmul(self.first, self.started).permute(1, 2, 0).flatten(1),
+            taps=torch.stack(taps).flatten(2) if taps else E.new_zeros(0, 2 * C, 1),
+            mix=mix,
+            gate_bias=bias,
+            mix_bias=mix_bias,
+        ).to(self.dtype)
 
     # -- gradients of the products -> gradients of the parameters ------------------------------
 
@@ -112,60 +117,46 @@ class Weights:
         L, C, E = self.n_layers, self.C, self.end
         d_const = d.start[C:, -1]
         d_skip_bias = E.mT @ d_const
-        d_end = torch.outer(d_const, self.skip_bias)
+        d_composed = d.mix[:, C:]
+        d_end = torch.matmul(d_composed, self.skips.mT).sum(0).addr_(d_const, self.skip_bias)
+        d_skips = torch.matmul(E.mT, d_composed)
+        d_mixes = [*torch.cat([d.mix[:-1, :C], d_skips[:-1]], dim=1), d_skips[-1]]
+        # The first layer's bias sits beside start's, in the same column.
+        d_residuals = [d.start[:C, -1], *d.mix_bias[1:-1, :C]]
+        d_mix_biases = [*(torch.cat([r, d_skip_bias]) for r in d_residuals[: L - 1]), d_skip_bias]
         # The first dilated convolution and start share one matrix.
-        d_first = d.first.unflatten(1, (len(self.taps[0]), -1)).transpose(0, 1)
-        d_start = d.start[:C] + torch.matmul(self.taps[0].mT, d_first).sum(0)
-        d_first = torch.matmul(d_first, self.started.mT)
-        d_bias = d.gate_bias
-        if self.row_scale is not None:
-            d_bias = d_bias * self.row_scale
-        ins: list[Tensor] = []
-        mixes: list[Tensor] = []
-        for i, (conv, mixed) in enumerate(zip(self.ins, self.mixes, strict=True)):
-            d_taps = (d_first if i == 0 else d.taps[i - 1]).permute(1, 2, 0)
-            d_w = torch.empty_like(conv.conv.v)
-            if self.row_scale is None:
-                d_w.copy_(d_taps)
-            else:
-                torch.mul(d_taps, self.row_scale[:, None, None], out=d_w)
-            ins += [*conv.pull(d_w), d_bias[i]]
-            d_w = torch.empty_like(mixed.conv.v)
-            d_composed = d.mix[i, C:]
-            d_end.addmm_(d_composed, self.skips[i].mT)
-            torch.mm(E.mT, d_composed, out=d_w[-C:, :, 0])
-            d_mix_bias = d_skip_bias
-            if i < L - 1:
-                d_w[:C, :, 0] = d.mix[i, :C]
-                # The first layer's bias sits beside start's, in the same column.
-                d_residual = d.start[:C, -1] if i == 0 else d.mix_bias[i, :C]
-                d_mix_bias = torch.cat([d_residual, d_skip_bias])
-            mixes += [*mixed.pull(d_w), d_mix_bias]
-        flat = [*self.start.pull(d_start[:, :-1, None].contiguous()), d_start[:, -1], *ins, *mixes]
+        d_first = d.first.unflatten(1, (self.started.shape[1], -1)).permute(2, 0, 1)
+        d_start = d.start[:C] + torch.matmul(self.first.mT, d_first).sum(0)
+        d_ins = [torch.matmul(d_first, self.started.mT).permute(1, 2, 0).contiguous()]
+        d_ins += [t.view_as(d_ins[0]) for t in d.taps]
+        d_bias = d.gate_bias if self.row_scale is None else d.gate_bias * self.row_scale
+        flat = [*self.start.pull(d_start[:, :-1, None].contiguous()), d_start[:, -1]]
+        for conv, d_w, b in zip(self.ins, d_ins, d_bias, strict=True):
+            d_v, d_g = conv.pull(d_w)
+            flat += [d_v, self._scaled(d_g), b]
+        for conv, d_w, b in zip(self.mixes, d_mixes, d_mix_biases, strict=True):
+            flat += [*conv.pull(d_w[:, :, None]), b]
         if self.projection is not None:
             assert d_cond is not None
-            flat += [*self.projection.pull(d_cond[:, :, None]), d_bias.flatten()]
+            d_v, d_g = self.projection.pull(d_cond[:, :, None])
+            flat += [d_v, self._scaled(d_g), d_bias.flatten()]
         return [*flat, d_end[:, :, None], d_const]
 
 
 class _Norm:
-    """The weight norm of one convolution; ``row_scale`` multiplies its rows, again and again."""
+    """The weight norm of one convolution, with a gain in place of its own, maybe."""
 
-    def __init__(self, conv: Conv, row_scale: Tensor | None = None) -> None:
-        self.conv, self.row_scale, self.g = conv, row_scale, conv.g
-        if row_scale is not None:
-            self.g = (conv.g.view(-1, len(row_scale)) * row_scale).view_as(conv.g)
+    def __init__(self, conv: Conv, gain: Tensor) -> None:
+        self.conv, self.gain = conv, gain
 
     def weight(self) -> Tensor:
-        """w = g v / |v|, (O, I, K). Not kept: only |v| is needed again."""
-        w, self.length = torch._weight_norm_interface(self.conv.v, self.g, 0)
+        """w = gain v / |v|, (O, I, K). Not kept: only |v| is needed again."""
+        w, self.length = torch._weight_norm_interface(self.conv.v, self.gain, 0)
         return w
 
     def pull(self, d_w: Tensor) -> tuple[Tensor, Tensor]:
-        """d_w (O, I, K) -> (dv, dg)."""
-        d_v, d_g = torch.ops.aten._weight_norm_interface_backward(
-            d_w, self.conv.v, self.g, self.length, 0
+        """d_w (O, I, K) -> (dv, d_gain)."""
+        d_v, d_gain = torch.ops.aten._weight_norm_interface_backward(
+            d_w, self.conv.v, self.gain, self.length, 0
         )
-        if self.row_scale is not None:
-            d_g = (d_g.view(-1, len(self.row_scale)) * self.row_scale).view_as(d_g)
-        return d_v, d_g
+        return d_v, d_gain
