@@ -20,9 +20,9 @@ from wg.errors import UserError
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is missing")
 
 
-def deb(prompts: dict[str, bytes]) -> bytes:
+def deb(prompts: dict[str, bytes], voice: str = "en_US_f_Allison") -> bytes:
     """A Debian package of prompts, as dpkg-deb lays it out."""
-    root = "./usr/share/asterisk/sounds/en_US_f_Allison/"
+    root = f"./usr/share/asterisk/sounds/{voice}/"
     names = {root + name: data for name, data in prompts.items()}
     names["./usr/share/doc/asterisk-core-sounds-en-g722/copyright"] = b"CC-BY-SA-3.0"
     tar = io.BytesIO()
@@ -66,6 +66,20 @@ def test_asterisk_prompts_become_flac(tmp_path: Path) -> None:
     assert "(2 of 5)" in about
     assert "Attribution-ShareAlike 3.0" in about
     assert (folder / "copyright.txt").read_bytes() == b"CC-BY-SA-3.0"
+
+
+@needs_ffmpeg
+def test_another_voice_is_credited(tmp_path: Path) -> None:
+    copy = tmp_path / "a.deb"
+    copy.write_bytes(deb({"hello.g722": g722(1.5)}, "it_IT_m_Carlo"))
+    row = source(copy.read_bytes(), form="asterisk_deb", folder="asterisk-it")
+    folder = fetch(row, tmp_path / "data", file=copy, say=Log())
+    assert (folder / "hello.flac").exists()
+    about = (folder / "README.txt").read_text()
+    assert "Italian: 1 prompts" in about
+    assert "Carlo Flora" in about
+    assert "licenses/by/3.0" in about
+    assert "demo" not in about
 
 
 @needs_ffmpeg

@@ -1,4 +1,4 @@
-"""Debian's package of Asterisk's English prompts -> a folder of FLAC files.
+"""Debian's packages of Asterisk's prompts, one a voice -> a folder of FLAC files.
 
 A .deb is an ``ar`` archive that holds ``data.tar.xz``; in it are prompts in G.722, the 16 kHz
 telephone codec (ITU-T), which ffmpeg decodes.
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,7 +21,34 @@ from wg.audio.bar import LateBar
 from wg.errors import UserError
 
 RATE = 16000  # Hz; what G.722 carries
-VOICE = "en_US_f_Allison"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks in a package: ``corpus`` is its name for ``wg data fetch``."""
+
+    corpus: str
+    language: str
+    credit: str
+    licence: str
+
+
+_BY = "(https://creativecommons.org/licenses/{}/3.0/)"
+# By the folder that holds a voice's prompts.
+VOICES = {
+    "en_US_f_Allison": Voice(
+        "asterisk-en",
+        "English",
+        "Allison Smith (theivrvoice.com), financed by Digium, Inc. (digium.com)",
+        f"Creative Commons Attribution-ShareAlike 3.0\n{_BY.format('by-sa')}",
+    ),
+    "it_IT_m_Carlo": Voice(
+        "asterisk-it",
+        "Italian",
+        "Carlo Flora (carloflora.com), translated by Silvia Petrin",
+        f"Creative Commons Attribution 3.0\n{_BY.format('by')}",
+    ),
+}
 NOT_SPEECH_FOLDERS = {"silence"}
 NOT_SPEECH = {
     *("beep", "beeperr", "ascending-2tone", "descending-2tone"),
@@ -29,16 +57,20 @@ NOT_SPEECH = {
 JOBS = 4
 
 ABOUT = """\
-Asterisk's core sounds, English: {n} prompts, {minutes:.1f} min, one speaker, 16 kHz FLAC.
+Asterisk's core sounds, {voice.language}: {n} prompts, {minutes:.1f} min, one speaker, 16 kHz FLAC.
 
-Recorded by Allison Smith (theivrvoice.com), financed by Digium, Inc. (digium.com).
-Licence: Creative Commons Attribution-ShareAlike 3.0
-(https://creativecommons.org/licenses/by-sa/3.0/); the package's own statement is in copyright.txt.
+Recorded by {voice.credit}.
+Licence: {voice.licence};
+the package's own statement is in copyright.txt.
 
-Made by `wg data fetch asterisk-en` from Debian's
+Made by `wg data fetch {voice.corpus}` from Debian's
 {package}: decoded from G.722, nothing trimmed or
 rescaled. All that is spoken is here; silence, tones and monkeys ({not_speech} of {total}) are left
-out. wg's demo corpus is a part of these prompts: never judge on the demo's held-out clips what was
+out.
+"""
+# Of the voice that wg's demo has, too.
+DEMO = """
+wg's demo corpus is a part of these prompts: never judge on the demo's held-out clips what was
 trained on this folder.
 """
 
@@ -90,7 +122,7 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
     cannot be written.
     """
     check_ffmpeg()
-    prompts, licence = _read_package(archive)
+    voice, prompts, licence = _read_package(archive)
     speech = {
         name: data
         for name, data in prompts.items()
@@ -118,20 +150,22 @@ def unpack_asterisk(archive: Path, into: Path) -> None:
         finally:
             pool.shutdown(cancel_futures=True)  # an error or Ctrl-C does not wait for the rest
     about = ABOUT.format(
+        voice=voice,
         n=len(speech),
         minutes=seconds / 60,
         package=archive.name.removesuffix(".part"),
         total=len(prompts),
         not_speech=len(prompts) - len(speech),
     )
-    (into / "README.txt").write_text(about)
+    (into / "README.txt").write_text(about + (DEMO if voice.corpus == "asterisk-en" else ""))
     (into / "copyright.txt").write_bytes(licence)
 
 
-def _read_package(archive: Path) -> tuple[dict[str, bytes], bytes]:
-    """(G.722 streams by name, the copyright file) of the package."""
+def _read_package(archive: Path) -> tuple[Voice, dict[str, bytes], bytes]:
+    """(who speaks, G.722 streams by name, the copyright file) of the package."""
     _, data = ar_member(archive, "data.tar")
     prompts: dict[str, bytes] = {}
+    voices: set[str] = set()
     licence = b""
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -140,14 +174,17 @@ def _read_package(archive: Path) -> tuple[dict[str, bytes], bytes]:
                 file = tar.extractfile(member) if member.isfile() else None
                 if file is None:
                     continue
-                if path.suffix == ".g722" and VOICE in path.parts:
-                    below = path.parts[path.parts.index(VOICE) + 1 :]
+                known = VOICES.keys() & set(path.parts)
+                if path.suffix == ".g722" and known:
+                    voices |= known
+                    below = path.parts[path.parts.index(*known) + 1 :]
                     prompts[str(PurePosixPath(*below).with_suffix(""))] = file.read()
                 elif path.name == "copyright":
                     licence = file.read()
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"{archive} cannot be read ({error}): fetch it again") from None
     unsafe = [name for name in prompts if ".." in PurePosixPath(name).parts]
-    if not prompts or unsafe:
-        raise UserError(f"{archive} holds no prompts of {VOICE}: fetch the package again")
-    return dict(sorted(prompts.items())), licence
+    if len(voices) != 1 or unsafe:
+        names = " or ".join(VOICES)
+        raise UserError(f"{archive} holds no prompts of {names}: fetch the package again")
+    return VOICES[voices.pop()], dict(sorted(prompts.items())), licence

@@ -63,5 +63,21 @@ _ROWS = (
         licence="CC BY-SA 3.0",
         edition=2,  # 1 left out prompts under 1 s
     ),
+    Source(
+        name="asterisk-it",
+        title="Asterisk prompts: 23 min of one Italian speaker, 16,000 Hz (Carlo Flora)",
+        url=(
+            "http://deb.debian.org/debian/pool/main/a/asterisk-core-sounds/"
+            "asterisk-core-sounds-it-g722_1.6.1-1_all.deb"
+        ),
+        size=10_087_176,
+        sha256="46b4cf7afc508a5fcfc051b7ea233251c0d195dd4ef83cc4b7facb4c6429b016",
+        unpacked=30_000_000,
+        folder="asterisk-it",
+        form="asterisk_deb",
+        data="asterisk",
+        licence="CC BY 3.0",
+        edition=2,
+    ),
 )
 SOURCES: dict[str, Source] = {row.name: row for row in _ROWS}
