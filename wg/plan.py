@@ -104,6 +104,7 @@ class Plan:
     conditioning: str | None = _slot("the mel's way to the couplings", default=None)
     front: Front | None = _slot("signal front end", default=None)
     actnorm: bool = _slot("scale and offset of each flow's channels", default=False)
+    consistency: int | None = _slot("rounds that fit generated audio to its mel", default=None)
     wn: str = _slot("how WN is computed", default="plain")
     memory: str = _slot("activations kept for the backward pass", default="keep")
     donor: Donor | None = _slot("weights to start from", default=None)

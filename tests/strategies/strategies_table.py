@@ -42,6 +42,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "soap": {"every": 2},
     "squeeze": {"n_group": 16, "n_early_size": 4},
     "swa": {"start": 0.4},
+    "mel_consistency": {"rounds": 2},
     "mel_whiten": {},
     "muon": {"steps": 4},
     "tf32": {},

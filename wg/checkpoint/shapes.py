@@ -141,7 +141,7 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
 
 
 def _ways(c: FlowConfig) -> Shapes:
-    """What is there once: the mel's way in and the front end."""
+    """What is there once: the mel's way in, and what stands behind the flow."""
     M = c.n_mels
     if c.conditioning == "upsampled":
         shapes: Shapes = {"upsample.weight": (M, M, c.upsample_kernel), "upsample.bias": (M,)}
@@ -157,6 +157,9 @@ def _ways(c: FlowConfig) -> Shapes:
     if c.front != "none":
         shapes["front.spectrum.envelope"] = (c.front_n_fft // 2 + 1, M)
         shapes["front.spectrum.energy"] = ()
+    if c.consistency:
+        shapes["consistency.filters"] = (M, c.front_n_fft // 2 + 1)
+        shapes["consistency.window"] = (c.front_n_fft,)
     return shapes
 
 

@@ -136,6 +136,7 @@ def export_onnx(model_dir: Path, precision: Precision = "fp32") -> OnnxModel:
         "sigma": str(meta.get("sigma", 1.0)),
         "z": "already scaled by sigma",
         "front": config.front,
+        "consistency": str(config.consistency),
         "precision": precision,
         "weights_sha256": str(meta["sha256"]),
         "model": json.dumps(config.to_dict()),

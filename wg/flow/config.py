@@ -10,7 +10,7 @@ from wg.errors import UserError
 from wg.fields import fill
 
 # What a published WaveGlow has not.
-EXTENSIONS = ("conditioning", "front", "front_order", "front_n_fft", "actnorm")
+EXTENSIONS = ("conditioning", "front", "front_order", "front_n_fft", "actnorm", "consistency")
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,20 @@ class FlowConfig:
     upsample_stride: int = 256
     # NVIDIA's glow_old.py: on odd flows the second half of the channels conditions the first.
     swap_odd_halves: bool = False
-    # What strategies change: see wg.flow.conditioning, wg.flow.front and wg.flow.actnorm.
+    # What strategies change: see wg.flow.conditioning, front, actnorm and consistency.
     conditioning: Literal["upsampled", "interpolated", "frame_rate"] = "upsampled"
     front: Literal["none", "mel_whiten", "lpc_whiten"] = "none"
     front_order: int = 128
     front_n_fft: int = 1024
     actnorm: bool = False
+    consistency: int = 0  # rounds; 0: generated audio is left as it is
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise UserError(f"model.{f.name}={value} must be at least 1.")
+            least = 0 if f.name == "consistency" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                raise UserError(f"model.{f.name}={value} must be at least {least}.")
         if self.n_group % 2 or self.n_early_size % 2:
             raise UserError(
                 f"model.n_group={self.n_group} and model.n_early_size={self.n_early_size} must be "

@@ -17,6 +17,7 @@ from wg.flow.actnorm import ActNorm
 from wg.flow.check import check_scale, check_tensor
 from wg.flow.conditioning import Context, mel_path
 from wg.flow.config import FlowConfig
+from wg.flow.consistency import MelConsistency
 from wg.flow.front import front_end
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
 from wg.flow.wn import WN, share
@@ -46,6 +47,7 @@ class WaveGlow(nn.Module):
         self.config = config
         self.upsample = mel_path(config)
         self.front = front_end(config)
+        self.consistency = MelConsistency(config) if config.consistency else None
         channels = [config.channels(k) for k in range(config.n_flows)]
         self.actnorm = nn.ModuleList(ActNorm(c) for c in channels if config.actnorm)
         self.convinv = nn.ModuleList(Invertible1x1Conv(c) for c in channels)
@@ -192,7 +194,10 @@ class WaveGlow(nn.Module):
         Raises :class:`UserError` for arguments of other shapes, dtypes or devices.
         """
         audio = self.excite(mel, sigma, z, generator, shared)
-        return audio if self.front is None else self.front.inverse(mel, audio)
+        if self.front is not None:
+            audio = self.front.inverse(mel, audio)
+        # Without noise there are no magnitudes of noise to be fitted.
+        return audio if self.consistency is None or sigma == 0 else self.consistency(mel, audio)
 
     def excite(
         self,
@@ -202,8 +207,8 @@ class WaveGlow(nn.Module):
         generator: torch.Generator | None = None,
         shared: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
-        """:meth:`infer` without the front end: what a front end's inverse turns into audio, and
-        the audio itself where there is none."""
+        """:meth:`infer` by the flow alone: what a front end's inverse turns into audio, and the
+        audio itself where there is none."""
         self._check(mel, z=z)
         check_scale("sigma", sigma)
         c = self.config

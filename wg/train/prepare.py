@@ -29,6 +29,8 @@ def flow_config(config: FlowConfig, plan: Plan, n_fft: int) -> FlowConfig:
             changes["front_order"] = plan.front.order
     if plan.actnorm:
         changes["actnorm"] = True
+    if plan.consistency is not None:
+        changes["consistency"], changes["front_n_fft"] = plan.consistency, n_fft
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
@@ -44,10 +46,12 @@ def compute_as(model: WaveGlow, plan: Plan) -> None:
 
 
 def tell_mel(model: WaveGlow, mel: MelConfig) -> None:
-    """Give the front end, where there is one, the filters and the window of its mel."""
+    """Give what computes with the mel's own analysis its filters and window."""
+    of = MelSpectrogram(mel)
     if model.front is not None:
-        of = MelSpectrogram(mel)
         model.front.spectrum.set_mel(of.filters, of.window)
+    if model.consistency is not None:
+        model.consistency.set_mel(of.filters, of.window)
 
 
 @torch.no_grad()

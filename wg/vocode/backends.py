@@ -19,8 +19,9 @@ from wg.export.find import find_model
 from wg.export.parity import Runner, onnx_runner
 from wg.export.tensorrt import NotRunnable, engine_runner, find_backend
 from wg.flow.config import FlowConfig
+from wg.flow.consistency import MelConsistency
 from wg.flow.front import front_end
-from wg.flow.fronted import FrontedStream, inverse_stream
+from wg.flow.fronted import behind, inverse_stream
 from wg.flow.stream import AudioStream, OverlapStream, SideBySide, reach_frames
 
 _MOST_FRAMES = 1 << 13  # a minute and a half at 22,050 Hz; whole batches of it are held at once
@@ -129,13 +130,16 @@ def _exported(
         return torch.from_numpy(run(mel.contiguous().numpy(), z.contiguous().numpy()))
 
     mel = MelConfig(**manifest["mel"])
-    front = front_end(config)
+    of, front = MelSpectrogram(mel), front_end(config)
+    consistency = MelConsistency(config) if config.consistency else None
     if front is not None:
-        front.spectrum.set_mel(MelSpectrogram(mel).filters, MelSpectrogram(mel).window)
+        front.spectrum.set_mel(of.filters, of.window)
+    if consistency is not None:
+        consistency.set_mel(of.filters, of.window)
 
     def stream(sigma: float, frames: Sequence[int] | None) -> AudioStream:
         flow = OverlapStream(call, config, sigma, window, shortest)
-        return flow if front is None else FrontedStream(flow, front, config.upsample_stride, frames)
+        return behind(flow, front, consistency, sigma, config.upsample_stride, frames)
 
     return Voice(
         description=f"{folder / file}",

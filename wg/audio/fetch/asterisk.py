@@ -174,10 +174,10 @@ def _read_package(archive: Path) -> tuple[Voice, dict[str, bytes], bytes]:
                 file = tar.extractfile(member) if member.isfile() else None
                 if file is None:
                     continue
-                known = VOICES.keys() & set(path.parts)
-                if path.suffix == ".g722" and known:
-                    voices |= known
-                    below = path.parts[path.parts.index(*known) + 1 :]
+                voice = next((part for part in path.parts if part in VOICES), None)
+                if path.suffix == ".g722" and voice is not None:
+                    voices.add(voice)
+                    below = path.parts[path.parts.index(voice) + 1 :]
                     prompts[str(PurePosixPath(*below).with_suffix(""))] = file.read()
                 elif path.name == "copyright":
                     licence = file.read()
