@@ -112,7 +112,7 @@ class Plan:
         "data-dependent initialisation, once before the first step", default=None
     )
     n_active_flows: Schedule | None = _slot("flows that are computed", default=None)
-    n_active_channels: Schedule | None = _slot("channels of WN that are computed", default=None)
+    active_width: Schedule | None = _slot("share of WN's channels that is computed", default=None)
     micro_batch: int | None = _slot(
         "longest segments computed at a time on a rank, 0: as many as fit", default=None
     )

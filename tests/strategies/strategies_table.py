@@ -31,6 +31,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "frame_rate_conditioning": {},
     "gpu_mel": {},
     "grow_flows": {"n_flows": [2, 4], "until": [0.5]},
+    "grow_width": {"until": [0.5]},
     "interpolated_mel": {},
     "lpc_whiten": {"order": 24},
     "loudness_curriculum": {"start": 0.3, "until": 0.6},

@@ -98,7 +98,7 @@ def _shift_and_scale(
     model: WaveGlow, k: int, a0: Tensor, context: Context, first: bool = False
 ) -> Tensor:
     """(b, log_s) of flow k, (B, 2 n_half, T'); ``first``: without gradients, to be repeated."""
-    wn = model.WN[k]
+    wn = model.coupling(k)
     return wn(a0, share(wn, model.upsample, context, repeated=first))
 
 

@@ -20,6 +20,7 @@ from wg.flow.config import FlowConfig
 from wg.flow.consistency import MelConsistency
 from wg.flow.front import front_end
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d, at_least_fp32
+from wg.flow.width import narrow
 from wg.flow.wn import WN, share
 
 
@@ -55,6 +56,9 @@ class WaveGlow(nn.Module):
         # Flows that are computed. The rest must be exact identities (see wg.flow.grow), so
         # skipping them saves their time and changes nothing.
         self.active: list[bool] = [True] * config.n_flows
+        # Channels of WN that are computed; None: all. What they read of the others must be zero
+        # (see wg.flow.width), so that this saves their time and changes nothing.
+        self.width: int | None = None
         # In training, undo each flow on the way back instead of keeping its input.
         self.reversible = False
         # What is known of a loaded model: sampling rate, mel settings, where from.
@@ -90,7 +94,12 @@ class WaveGlow(nn.Module):
 
     def project(self, k: int, context: Context) -> Tensor:
         """Flow k's share of the mel, (B, 2 * C * L, T')."""
-        return self.upsample.project(self.WN[k].cond_layer, context)  # type: ignore[arg-type]
+        return self.upsample.project(self.coupling(k).cond_layer, context)  # type: ignore[arg-type]
+
+    def coupling(self, k: int) -> nn.Module:
+        """What computes flow k's (b, log_s): its WN, or as much of it as is awake."""
+        wn = self.WN[k]
+        return wn if self.width is None or not isinstance(wn, WN) else narrow(wn, self.width)
 
     def conditioning(self, mel: Tensor, samples: int) -> list[Tensor | None]:
         """Every computed flow's share of the mel, (B, 2 * C * L, T') each: most of a small
@@ -155,10 +164,11 @@ class WaveGlow(nn.Module):
     ) -> Tensor:
         """(b, log_s) of flow k as (B, 2 * n_half, T'). The projection is made flow by flow: all
         of them at once would be most of the memory of a forward pass."""
+        wn = self.coupling(k)
         if shared is not None:
-            return self.WN[k](a0, shared[k])
+            return wn(a0, shared[k])  # type: ignore[no-any-return]
         assert context is not None
-        return self.WN[k](a0, share(self.WN[k], self.upsample, context))
+        return wn(a0, share(wn, self.upsample, context))  # type: ignore[no-any-return]
 
     # -- z -> audio -----------------------------------------------------------------------
 

@@ -166,6 +166,7 @@ _TRAIN = (
     "segment_length",
     "batch_size",
     "active_flows",
+    "active_channels",
     "skipped_steps",
     "nonfinite_steps",
 )

@@ -6,8 +6,8 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
     start     run, arm, seed, machine, versions, threads, ranks, device, clock_kind, corpus,
               plan, donor, resumed_step, parameters
     train     step, samples_seen, audio_seconds, loss, loss_steps, lr, segment_length,
-              batch_size, active_flows, skipped_steps, nonfinite_steps, clock
-              (loss: mean over the loss_steps since the last one whose loss was finite;
+              batch_size, active_flows, active_channels, skipped_steps, nonfinite_steps,
+              clock (loss: mean over the loss_steps since the last one whose loss was finite;
               skipped_steps: all that were not made, since the start; nonfinite_steps: those of
               them that were no matter of fp16's loss scale)
     snapshot  index, step, audio_seconds, clock, path, sha256

@@ -11,6 +11,7 @@ from torch import Tensor
 from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.grow import sleep, starting_flows, wake
+from wg.flow.width import channels_of, set_width, silence
 from wg.plan import EvalWeights, Plan
 from wg.train.compile import loss_of, remove_compiled
 from wg.train.data import SegmentData
@@ -34,6 +35,8 @@ class WaveGlowModule(L.LightningModule):
         self._longest = longest_segment(plan)
         if plan.n_active_flows is not None:
             self._sleep_at(plan.n_active_flows(0.0))
+        if plan.active_width is not None:
+            set_width(model, channels_of(model, plan.active_width(0.0)))
 
     def _sleep_at(self, n_active: float) -> None:
         on = starting_flows(self.model.config, int(n_active))
@@ -54,6 +57,8 @@ class WaveGlowModule(L.LightningModule):
             group["lr"] = group["initial_lr"] * self.plan.lr_schedule(progress)
         if self.plan.n_active_flows is not None:
             self._grow(int(self.plan.n_active_flows(progress)))
+        if self.plan.active_width is not None:
+            set_width(self.model, channels_of(self.model, self.plan.active_width(progress)))
 
     def on_train_end(self) -> None:
         if self.global_rank > 0:
@@ -74,6 +79,11 @@ class WaveGlowModule(L.LightningModule):
             lambda part: self.loss(*part), parts, self.model.parameters(), self._scaler()
         )
         return poison_gradients(loss)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, and sleeping channels stay unheard whatever an optimizer mixes."""
+        super().optimizer_step(*args, **kwargs)
+        silence(self.model)
 
     def _scaler(self) -> torch.amp.GradScaler | None:
         plugin = self._trainer.precision_plugin if self._trainer is not None else None

@@ -170,6 +170,7 @@ class Recorder(L.Callback):
             segment_length=length,
             batch_size=batch,
             active_flows=sum(self.job.module.model.active),
+            active_channels=self.job.module.model.width or self.job.module.model.config.n_channels,
             skipped_steps=self.job.module.guard.skipped,
             nonfinite_steps=self.job.module.guard.nonfinite,
             clock=totals,
