@@ -20,6 +20,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "compile": {},
     "composed_conditioning": {},
     "conditional_init": {"seconds": 3.0},
+    "cuda_graph": {},
     "cudnn_benchmark": {},
     "curriculum": {"segment_lengths": [2048, 4096]},
     "ddp": {"ranks": 1},
@@ -55,4 +56,5 @@ ROWS: dict[str, dict[str, Any]] = {
 REFUSED: dict[str, str] = {"apex": "strategy 'apex' needs"}
 if not torch.cuda.is_available():
     REFUSED["gpu_mel"] = "strategy 'gpu_mel' needs a GPU"
+    REFUSED["cuda_graph"] = "strategy 'cuda_graph' needs a GPU"
 TRAINED = [name for name in ROWS if name not in REFUSED]

@@ -9,6 +9,7 @@ from wg.strategies.registry import require, strategy
         "warm_start": "a donor fills the channels that growth would wake",
         "conditional_init": "it writes into channels that sleep",
         "compile": "a narrow stage's modules are made anew in every step",
+        "cuda_graph": "a narrow stage's modules are made anew in every step",
     },
 )
 def grow_width(

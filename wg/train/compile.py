@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 BACKEND = "inductor"
+# In place of a mode: the backend that records eager kernels (strategy `cuda_graph`).
+GRAPHS = "cudagraphs"
+RECORDED = ("reduce-overhead", GRAPHS)
 # Compiled variants of the loss in one process: shapes, stages of a growing flow. Past PyTorch's
 # own 8 it would go on without compiling, and say so in a warning only.
 MOST_VARIANTS = 1024
@@ -43,7 +46,7 @@ _FOLDERS: list[str] = []  # of this process's compiled code, one at most
 
 def loss_of(model: WaveGlow, sigma: float, mode: str | None) -> Loss:
     """mel (B, n_mels, F), audio (B, T) -> the scalar :func:`nll`, compiled with torch.compile's
-    ``mode`` unless that is None."""
+    ``mode``, or recorded as CUDA graphs for :data:`GRAPHS`, unless that is None."""
 
     def loss(mel: Tensor, audio: Tensor) -> Tensor:
         return nll(model(mel, audio), sigma)
@@ -52,22 +55,25 @@ def loss_of(model: WaveGlow, sigma: float, mode: str | None) -> Loss:
         return loss
     _own_compiler()
     # Every shape for itself: there are few, and code for all of them is slower for each.
+    if mode == GRAPHS:
+        return torch.compile(loss, dynamic=False, backend=GRAPHS)
     return torch.compile(loss, mode=mode, dynamic=False, backend=BACKEND)
 
 
 def check_compiled(plan: Plan) -> None:
     """Raises :class:`StrategyConflict` for what cannot be compiled as the plan says."""
     writers = plan.writers()
-    if plan.compile == "reduce-overhead" and plan.micro_batch is not None:
+    if plan.compile in RECORDED and plan.micro_batch is not None:
+        mend = "" if plan.compile == GRAPHS else "set strategy.compile.mode=default or "
         raise StrategyConflict(
-            f"strategies 'compile' and '{writers['micro_batch']}' cannot both be had as they are: "
-            "a CUDA graph writes the gradients of every part to the same place; set "
-            "strategy.compile.mode=default or take one of them out of the recipe."
+            f"strategies '{writers['compile']}' and '{writers['micro_batch']}' cannot both be had "
+            "as they are: a CUDA graph writes the gradients of every part to the same place; "
+            f"{mend}take one of them out of the recipe."
         )
     if plan.compile is not None and plan.precision == "apex-O1":
         raise StrategyConflict(
-            f"strategies 'compile' and '{writers['precision']}' cannot both be had as they are: "
-            "amp=O1 exchanges PyTorch's functions, which a compiler does not see; set "
+            f"strategies '{writers['compile']}' and '{writers['precision']}' cannot both be had "
+            "as they are: amp=O1 exchanges PyTorch's functions, which a compiler does not see; set "
             "strategy.apex.amp=none and take fp16, or take one of them out of the recipe."
         )
 
@@ -112,7 +118,7 @@ def warm_up(job: Job, autocast: Callable[[], AbstractContextManager[Any]]) -> in
 
     module, model, device = job.module, job.module.model, job.module.device
     active = list(model.active)
-    calls = GRAPH_CALLS if job.plan.compile == "reduce-overhead" and device.type == "cuda" else 1
+    calls = GRAPH_CALLS if job.plan.compile in RECORDED and device.type == "cuda" else 1
     stream, done = job.data.stream(), 0
     if device.type == "cpu":
         # One kernel at a time, by children of this process, whose CPU seconds are charged to it;

@@ -1,0 +1,36 @@
+import torch
+
+from wg.plan import Plan
+from wg.strategies.registry import strategy
+
+
+def _missing() -> str:
+    if torch.cuda.is_available():
+        return ""
+    return "needs a GPU, and this PyTorch sees none: take it out of the recipe or see `wg doctor`."
+
+
+@strategy(
+    kind="system",
+    missing=_missing,
+    refuses={
+        "fused_wn": "a graph is traced through PyTorch's own operations",
+        "reversible": "its hand-written way back is closed to the tracer",
+    },
+)
+def cuda_graph(plan: Plan) -> None:
+    """The kernels of eager PyTorch, forward and backward, each recorded as one CUDA graph.
+
+    As `compile` with mode reduce-overhead, without new kernels: the same kernels in the same
+    order, launched as one. The optimizer's step stays outside.
+
+    Why: WN launches hundreds of short kernels; a small model's GPU waits for the CPU.
+    Source: Nguyen et al. 2021, https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs;
+    torch.compile(backend="cudagraphs").
+    Cost: every segment length, batch size and stage of a growing flow is recorded for itself, on
+    the clock `compile`; the graphs' memory is held.
+    Fails: with large batches, whose kernels are long enough. Without a GPU it is refused before
+    anything is computed. It refuses `accumulate` and `micro_batch`, whose parts would write their
+    gradients to one place.
+    """
+    plan.compile = "cudagraphs"  # GRAPHS of wg.train.compile
