@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from wg.files import read_json
 from wg.measure.clock import Kind, headline
 from wg.measure.record import Event, last_clock, read_events, scores, snapshots, status
 from wg.measure.target import Point, Target
+from wg.report.names import short_names
 
 # Axes of a curve: headline seconds with the donor's, process CPU and wall seconds of the run
 # alone, audio seconds seen, optimizer steps.
@@ -142,6 +143,10 @@ def read_sweep(sweep_dir: Path, baseline: str | None = None) -> Sweep:
     # CPU and wall seconds do not compare; wall seconds are recorded on every device.
     kind: Kind = "cpu" if kinds == {"cpu"} else "wall"
     runs = [read_run(folder, kind) for folder in folders]
+    short = short_names({r.arm for r in runs})
+    runs = [replace(r, arm=short[r.arm]) for r in runs]
+    if baseline is not None:
+        baseline = short.get(baseline, baseline)
     kept, excluded = _choose(runs)
     if not any(r.finished for r in kept):
         states = ", ".join(f"{r.id} {r.status}" for r in runs[:4])
