@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 from scipy.stats import t as student
 
 from wg.errors import UserError
@@ -30,7 +30,7 @@ _TOUCHING = 1e-12  # products of shares such as 2/3 * 1/2 miss a half by their r
 class Step:
     """From ``time`` up to the next step, ``reached`` of all runs have the target.
 
-    low, high  pointwise band of the share; None where the band's formula has no value
+    low, high  pointwise band of the share at the step's start; None where its formula has no value
     at_risk    runs not yet there and still watched just before ``time``
     events     runs that reached the target at ``time`` (0 only in the first step, at time 0)
     """
@@ -134,28 +134,27 @@ def _limits(
     if band == "beta":
         # S lies between products of betas: as if the next run came at once, or never.
         high_s = _beta_quantile(0.5 + level / 2, r - d + 1, d)
-        a, b = (np.append(r - d + 1, after), np.append(d, 1)) if after else (None, None)
-        low_s = 0.0 if a is None else _beta_quantile(0.5 - level / 2, a, b)
+        a, b = np.append(r - d + 1, after), np.append(d, 1)
+        low_s = _beta_quantile(0.5 - level / 2, a, b) if after else 0.0
         return 1 - high_s, 1 - low_s
     s = float(np.prod(1 - d / r)) if len(d) else 1.0
     if not _TOUCHING < s < 1 - _TOUCHING:
         return None, None
     spread = math.sqrt(float(np.sum(d / (r * (r - d))))) / math.log(s)
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     ends = sorted(s ** math.exp(sign * z * spread) for sign in (-1, 1))
     return 1 - ends[1], 1 - ends[0]
 
 
-def _beta_quantile(q: float, a: np.ndarray, b: np.ndarray | None) -> float:
+def _beta_quantile(q: float, a: np.ndarray, b: np.ndarray) -> float:
     """Quantile of a product of independent Beta(a_i, b_i), by the beta with its first two moments
     (exact when the product is a beta itself, as without censoring)."""
-    assert b is not None
     if len(a) == 0:
         return 1.0
     mean = float(np.prod(a / (a + b)))
     second = float(np.prod(a * (a + 1) / ((a + b) * (a + b + 1))))
     size = (mean - second) / (second - mean * mean)
-    return float(beta.ppf(q, mean * size, (1 - mean) * size))
+    return float(betaincinv(mean * size, (1 - mean) * size, q))
 
 
 @dataclass(frozen=True)
@@ -189,8 +188,6 @@ def restricted_mean_time(curve: Survival, tau: float) -> RestrictedMeanTime:
     kept = [s for s in curve.steps if s.time < tau]
     edges = np.array([s.time for s in kept] + [tau])
     alive = np.array([1 - s.reached for s in kept])
-    if edges[0] > 0:  # pragma: no cover - the first step is at 0
-        raise AssertionError("a curve starts at time 0")
     areas = alive * np.diff(edges)
     after = np.cumsum(areas[::-1])[::-1]
     variance = sum(
