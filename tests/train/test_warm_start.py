@@ -50,6 +50,19 @@ def test_it_starts_as_the_donor_and_is_charged_for_it(donor: Path, tiny_config: 
     assert after["nats_per_sample"] == pytest.approx(before["nats_per_sample"], abs=1e-3)
 
 
+def test_a_donor_may_be_fitted_to_its_mel(donor: Path, tiny_config: Config) -> None:
+    """What is done to generated audio is no part of what a donor has learned."""
+    strategy = {"warm_start": {"donor": str(donor)}, "mel_consistency": {"rounds": 3}}
+    job = build(Settings.from_config(tiny_config(strategy=strategy)))
+    model = job.module.model
+    assert model.consistency is not None
+    assert float(model.consistency.filters.sum()) > 0
+    old, _ = load_model(donor / "final")
+    mel, audio = job.store.mel(0)[None], job.store.audio(0)[None]
+    with torch.no_grad():
+        assert torch.allclose(model(mel, audio).z, old(mel, audio).z, atol=1e-4)
+
+
 def test_a_donor_without_a_record_must_name_its_price(donor: Path, tiny_config: Config) -> None:
     (donor / "events.jsonl").unlink()
     strategy = {"warm_start": {"donor": str(donor)}}

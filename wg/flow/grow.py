@@ -92,7 +92,9 @@ def load_donor(
     """
     target = model.config
     for name, value in vars(target).items():
-        if name not in ("n_flows", "n_early_every") and getattr(donor, name) != value:
+        # What is done to generated audio is no part of what a donor has learned.
+        free = ("n_flows", "n_early_every", "consistency")
+        if name not in free and getattr(donor, name) != value:
             raise UserError(
                 f"the donor's {name} is {getattr(donor, name)} and this model's is {value}; a warm "
                 "start changes only the number of flows."
@@ -112,7 +114,11 @@ def load_donor(
     asleep = [k for k in range(target.n_flows) if k not in filled]
     sleep(model, asleep)
     renamed = {_place(name, places): w for name, w in weights.items()}
-    missing = [n for n in model.state_dict() if n not in renamed and _flow_of(n) in (None, *filled)]
+    missing = [
+        n
+        for n in model.state_dict()
+        if n not in renamed and _flow_of(n) in (None, *filled) and not n.startswith("consistency.")
+    ]
     if missing:
         raise UserError(f"the donor's weights lack {missing[0]} ({len(missing)} missing in all).")
     model.load_state_dict(renamed, strict=False)
