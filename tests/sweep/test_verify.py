@@ -331,6 +331,24 @@ def test_runs_that_do_not_compare_are_caught(name: str, sweep: Path) -> None:
     assert any(sentence in f for f in found), found
 
 
+def test_cores_of_their_own_are_no_fault(sweep: Path) -> None:
+    """Two of one thread on two cores; a third at the same time is one too many."""
+    every = runs(sweep)
+    first = events(every[0])[0]["time"]
+    for n, run in enumerate(every[:3]):
+        found = events(run)
+        shift = first - found[0]["time"]
+        for e in found:
+            e["time"] += shift
+            if e["event"] == "start":
+                e["machine"] = {"cpu": "x", "cores": 2}
+        write(run, found)
+        verdict = verify(sweep)["t as a sweep"]
+        assert any("on one device" in f for f in verdict.faults) == (n == 2), verdict
+        if n == 1:
+            assert any("up to 2 runs shared" in note for note in verdict.notes)
+
+
 def test_other_code_is_told_and_no_fault(sweep: Path) -> None:
     start_of(runs(sweep)[0], commit="a" * 40)
     verdict = verify(sweep)["t as a sweep"]

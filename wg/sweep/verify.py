@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -221,35 +220,55 @@ def _copies(runs: list[Subject], verdict: Verdict) -> None:
 
 
 def _overlaps(runs: list[Subject], verdict: Verdict) -> None:
-    """Runs that shared a device at a time: wall seconds are lost then, CPU seconds only where
-    threads outnumber cores."""
-    shared = 0
-    for a, b in combinations(runs, 2):
-        if _machine(a) != _machine(b) or not _at_once(a, b):
+    """Runs that shared a machine at a time: wall seconds are lost then, CPU seconds where threads
+    outnumber cores."""
+    machines: dict[str, list[Subject]] = {}
+    for r in runs:
+        machines.setdefault(_machine(r), []).append(r)
+    for machine, here in machines.items():
+        threads, names = _busiest(here)
+        if len(names) < 2:
             continue
-        threads = sum(int(r.start.get("threads") or 1) for r in (a, b))
-        cores = int((a.start.get("machine") or {}).get("cores") or threads)
-        if a.start.get("clock_kind") == "wall" or threads > cores:
-            verdict.faults.append(f"{a.name} and {b.name} ran at the same time on one device")
+        about = here[0].start
+        cores = int((about.get("machine") or {}).get("cores") or 1)
+        wall = any(r.start.get("clock_kind") == "wall" for r in here if r.name in names)
+        if wall or threads > cores:
+            verdict.faults.append(f"{_list(names)} ran at the same time on one device ({machine})")
         else:
-            shared += 1
-    if shared:
-        verdict.notes.append(
-            f"{shared} pairs of runs overlapped in time, each on cores of its own: their CPU "
-            "seconds count, caches and memory bandwidth were shared"
-        )
+            verdict.notes.append(
+                f"up to {len(names)} runs shared a machine of {cores} cores: their CPU seconds "
+                "count, caches and memory bandwidth were shared"
+            )
 
 
-def _at_once(a: Subject, b: Subject) -> bool:
-    return any(p[0] < q[1] and q[0] < p[1] for p in _spans(a) for q in _spans(b))
+def _busiest(runs: list[Subject]) -> tuple[int, list[str]]:
+    """(threads, names of the runs) of the moment with most threads at work."""
+    changes = sorted(
+        (at, -leaving, r.name, int(r.start.get("threads") or 1) * int(r.start.get("ranks") or 1))
+        for r in runs
+        for span in _spans(r)
+        for at, leaving in ((span[0], 0), (span[1], 1))
+    )
+    now: dict[str, int] = {}
+    most: tuple[int, list[str]] = (0, [])
+    # Who leaves at a moment does so before others come.
+    for _, leaves, name, threads in changes:
+        if leaves:
+            now.pop(name, None)
+        else:
+            now[name] = threads
+        if sum(now.values()) > most[0]:
+            most = sum(now.values()), list(now)
+    return most
 
 
 def _spans(r: Subject) -> list[tuple[float, float]]:
-    """(first, last) second of every attempt."""
+    """(first, last) second of every attempt that trained."""
     times: dict[int, list[float]] = {}
     for e in r.events:
         times.setdefault(e["attempt"], []).append(e["time"])
-    return [(min(t), max(t)) for t in times.values()]
+    started = {e["attempt"] for e in r.events if e["event"] == "start"}
+    return [(min(t), max(t)) for attempt, t in times.items() if attempt in started]
 
 
 def _machine(r: Subject) -> str:
