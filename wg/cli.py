@@ -11,7 +11,10 @@ import click
 
 from wg import __version__
 from wg.cli_bench import bench
+from wg.cli_check import verify
 from wg.cli_data import data
+from wg.cli_plan import plan
+from wg.cli_sweep import sweep
 from wg.errors import EXIT_USER_ERROR, UserError
 
 _PATH = click.Path(path_type=Path)
@@ -24,6 +27,7 @@ def cli() -> None:
 
     \b
       wg train -m +sweep=demo          train arms x seeds
+      wg score runs/demo/RUN --ends    more metrics, and the ends of their scales
       wg report runs/demo              compare them: a page, tables, results.json, the winner
       wg export --winner reports/demo  ONNX and a TensorRT engine, with a parity check
       wg vocode reports/demo a.wav     speech through the winner
@@ -31,12 +35,16 @@ def cli() -> None:
     \b
       wg data check PATH               is this corpus fit to train on?
       wg bench step                    how fast is a step, with each strategy?
+      wg plan model=paper              hours, memory, energy and money, before it starts
       wg convert waveglow.pt model     a checkpoint from elsewhere, read without running it
     """
 
 
 cli.add_command(bench)
 cli.add_command(data)
+cli.add_command(plan)
+cli.add_command(sweep)
+cli.add_command(verify)
 
 
 @cli.command(
@@ -94,18 +102,39 @@ def runs(sweep: Path) -> None:
 
 
 @cli.command()
+@click.argument("run", type=_PATH)
+@click.option("--metrics", metavar="A,B", help="Names of metrics [evaluation.metrics of the run].")
+@click.option("--ends", is_flag=True,
+              help="Also what lies at the scales' ends on its corpus: the recordings themselves, "
+              "Griffin-Lim, noise in the mel's spectrum.")  # fmt: skip
+@click.option("--data-path", type=_PATH, help="Where the run's corpus lies on this machine.")
+def score(run: Path, metrics: str | None, ends: bool, data_path: Path | None) -> None:
+    """Add metrics to the snapshots of a trained run that are still on disk, without training.
+
+    A run whose training ended and whose scoring did not is finished by it.
+    """
+    from wg.train.score_again import score_again
+
+    names = None if metrics is None else [m.strip() for m in metrics.split(",") if m.strip()]
+    score_again(run, names, ends=ends, data_path=data_path, say=click.echo)
+
+
+@cli.command()
 @click.argument("sweep", type=_PATH)
 @click.option("-o", "--out", type=_PATH, help="Directory of the report [reports/NAME].")
 @click.option("--baseline", help="The arm that speed-ups are relative to [the nvidia recipe].")
-@click.option("--target", help="A name in conf/target, or a file [the target of the runs].")
-def report(sweep: Path, out: Path | None, baseline: str | None, target: str | None) -> None:
+@click.option("--target", "targets", multiple=True,
+              help="A name in conf/target, or a file; several: the first is the headline's "
+              "[the target of the runs].")  # fmt: skip
+def report(sweep: Path, out: Path | None, baseline: str | None, targets: tuple[str, ...]) -> None:
     """Compare the runs of a sweep: a page, tables, results.json, the winner."""
     from wg.report.build import write_report
     from wg.report.propose import read_target
     from wg.sweep.paths import conf_dir
 
-    given = None if target is None else read_target(target, conf_dir() / "target")
-    write_report(sweep, out or Path("reports") / sweep.resolve().name, baseline, target=given)
+    given = [read_target(t, conf_dir() / "target") for t in targets]
+    out = out or Path("reports") / sweep.resolve().name
+    write_report(sweep, out, baseline, more_targets=given)
 
 
 @cli.command()

@@ -45,6 +45,7 @@ def findings() -> list[Row]:
         ("ONNX", lambda: _versions("onnx", "onnxruntime", "onnxscript")),
         ("W&B", wandb_mode),
         ("launchers", launchers),
+        ("energy", _energy),
         ("data cache", _cache),
     ]
     rows = []
@@ -83,6 +84,16 @@ def _gpu() -> str:
         p = torch.cuda.get_device_properties(i)
         found.append(f"{p.name}, {p.total_memory / 2**30:.0f} GiB, sm_{p.major}{p.minor}")
     return "; ".join(found)
+
+
+def _energy() -> str:
+    import torch
+
+    from wg.measure.energy import meter
+
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counted = meter([str(torch.cuda.get_device_properties(i).uuid) for i in range(n)]).of
+    return counted if counted.startswith("nothing") else f"joules of {counted}"
 
 
 def _precisions() -> str:

@@ -9,59 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from wg.audio.mel import MelConfig
 from wg.bench.agree import BITS_7, BITS_10, EXACT, STEPS, Agreement, agreement, tolerance, trace
 from wg.bench.batch import make_batch
-from wg.bench.flops import counted_flops, is_published, step_flops
 from wg.bench.ratio import paired_ratio
-from wg.flow import WaveGlow
-from wg.flow.config import FlowConfig
-from wg.flow.waveglow import nll
-
-CONFIGS = {
-    "small widths": FlowConfig(
-        n_mels=16, n_flows=6, n_layers=3, n_channels=8, upsample_kernel=512, upsample_stride=256
-    ),
-    "no early output": FlowConfig(n_mels=8, n_flows=2, n_layers=1, n_channels=4),
-    "other groups": FlowConfig(
-        n_mels=8, n_flows=5, n_group=16, n_early_every=2, n_early_size=4, n_layers=2, n_channels=6,
-        kernel_size=5, upsample_kernel=256, upsample_stride=128,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_formula_counts_what_pytorch_counts(name: str) -> None:
-    config, B, T = CONFIGS[name], 2, 2048
-    assert is_published(config)
-    model = WaveGlow(config)
-    mel = torch.randn(B, config.n_mels, 1 + T // config.upsample_stride)
-    audio = 0.1 * torch.randn(B, T)
-    with FlopCounterMode(display=False) as counter:
-        nll(model(mel, audio)).backward()
-    assert step_flops(config, B, T) == counter.get_total_flops()
-    assert counted_flops(lambda: nll(model(mel, audio))) == counter.get_total_flops()
-
-
-def test_the_paper_model_is_as_large_as_it_is_known_to_be() -> None:
-    """87.9 million parameters, of which 87.2 million are at work at every group of 8 samples; the
-    conditioning is 38.7% of the multiplications."""
-    a_sample = step_flops(FlowConfig(), 24, 16000) / (24 * 16000)
-    assert a_sample == pytest.approx(60.9e6, rel=0.01)
-    cond = 3 * 2 * 12 * 640 * 2 * 256 * 8 / 8
-    assert cond / a_sample == pytest.approx(0.387, abs=0.005)
-
-
-def test_recomputation_is_no_model_flop() -> None:
-    config = CONFIGS["small widths"]
-    model, batch = WaveGlow(config), make_batch(MelConfig(16000, n_mels=16), 1, 2048)
-    again = torch.utils.checkpoint.checkpoint
-    counted = counted_flops(
-        lambda: nll(again(model, batch.mel, batch.audio, use_reentrant=False))  # type: ignore[arg-type]
-    )
-    assert counted > step_flops(config, 1, 2048)
 
 
 def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:

@@ -10,11 +10,12 @@ import soundfile
 
 from wg.audio.corpus import DEMO
 from wg.audio.mel import MelConfig
-from wg.measure.metrics import METRICS
+from wg.errors import UserError
+from wg.measure.metrics import DEFAULT, EXTRAS, METRICS, check_metrics
 from wg.measure.quality import COMPUTE, LSB, dc_offset, line_noise_db, log_mel_l1, mr_stft, score
 
 MEL = MelConfig(sampling_rate=16000)
-AUDIO = set(COMPUTE)
+AUDIO = set(DEFAULT) - {"nats_per_sample"}
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,39 @@ def speech() -> np.ndarray:
 
 
 def test_the_table() -> None:
-    assert set(METRICS) == AUDIO | {"nats_per_sample"}
+    assert set(METRICS) == {*COMPUTE, "nats_per_sample"}
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.direction in {"lower", "higher", "zero"}
         assert metric.unit
         assert metric.description
         assert metric.source
+        assert metric.cost > 0
+        assert metric.extra in {"", *EXTRAS}
+
+
+def test_what_is_scored_by_default_is_cheap_and_always_there() -> None:
+    rows = [METRICS[name] for name in DEFAULT]
+    assert not [row.name for row in rows if row.extra]
+    assert sum(row.cost for row in rows if row.name in COMPUTE) < 0.05
+    assert {"pesq_wb", "stoi", "estoi"} <= set(DEFAULT)
+
+
+def test_only_what_is_asked_for_is_computed(speech: np.ndarray) -> None:
+    assert set(score(speech, speech, MEL, ["stoi", "nats_per_sample", "level_db"])) == {
+        "stoi",
+        "level_db",
+    }
+
+
+def test_wrong_names_are_told() -> None:
+    with pytest.raises(UserError, match=r"here: there is no metric 'pesq'.*'pesq_wb'"):
+        check_metrics(["stoi", "pesq"], "here")
+    with pytest.raises(UserError, match="names 'stoi' twice"):
+        check_metrics(["stoi", "mcd", "stoi"], "here")
+    with pytest.raises(UserError, match="here is empty"):
+        check_metrics([], "here")
+    check_metrics(METRICS, "here")
 
 
 def test_identical(speech: np.ndarray) -> None:
@@ -39,6 +66,7 @@ def test_identical(speech: np.ndarray) -> None:
     assert values["line_noise_db"] == values["dc_offset"] == 0.0
     assert values["pesq_wb"] == pytest.approx(4.64, abs=0.005)
     assert values["estoi"] == pytest.approx(1.0, abs=1e-6)
+    assert values["stoi"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_half_the_level(speech: np.ndarray) -> None:
@@ -63,6 +91,16 @@ def test_more_noise_is_worse(speech: np.ndarray) -> None:
             assert a[name] < b[name]
         elif METRICS[name].direction == "higher":
             assert a[name] > b[name]
+
+
+def test_stoi_falls_with_noise(speech: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(size=speech.size).astype(np.float32)
+    level = float(np.sqrt(np.mean(speech**2)))
+    at = [COMPUTE["stoi"](speech, speech + g * level * noise, MEL) for g in (0.1, 0.3, 1, 3)]
+    assert at == sorted(at, reverse=True)
+    assert at[0] > 0.97
+    assert at[-1] < 0.7
+    assert COMPUTE["stoi"](speech, level * noise, MEL) < 0.5
 
 
 def test_clipped_as_int16_would_be(speech: np.ndarray) -> None:
@@ -98,6 +136,7 @@ def test_too_short_is_nan_where_there_is_no_answer(speech: np.ndarray, n_samples
     assert values["log_mel_l1"] == values["line_noise_db"] == values["dc_offset"] == 0.0
     assert math.isnan(values["pesq_wb"])
     assert math.isnan(values["estoi"])
+    assert math.isnan(values["stoi"])
 
 
 def test_pesq_of_long_audio_with_many_utterances() -> None:

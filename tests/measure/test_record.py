@@ -8,6 +8,7 @@ from wg.measure.record import (
     Record,
     last_clock,
     read_events,
+    scale_ends,
     scores,
     snapshots,
     status,
@@ -59,6 +60,48 @@ def test_the_later_attempt_counts(tmp_path: Path) -> None:
     # What a crash threw away stays charged, and a rank's own smaller clock takes nothing back.
     first.write("end", status="interrupted", reason="", clock={"train": {"wall": 9, "cpu": 2}})
     assert last_clock(read_events(tmp_path)) == {"train": {"wall": 9, "cpu": 9}}
+
+
+def scored(sha: str, metrics: dict, sigma: float = 1.0, **utterances: dict) -> dict:
+    return {
+        "index": 3, "set": "grid", "sha256": sha, "sigma": sigma, "metrics": metrics,
+        "utterances": utterances,
+    }  # fmt: skip
+
+
+def test_a_later_score_adds_its_metrics(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.write("score", **scored("a", {"x": 1.0, "y": None}, u={"x": 1.0, "y": None}))
+    record.write("score", **scored("a", {"z": 3.0}, u={"z": 3.0}))
+    record.write("score", **scored("a", {"x": 2.0}, u={"x": 2.0}))
+    (both,) = scores(read_events(tmp_path), "grid")
+    assert both["metrics"] == {"x": 2.0, "y": None, "z": 3.0}
+    assert both["utterances"] == {"u": both["metrics"]}
+
+
+def test_scores_of_other_weights_noise_or_speech_are_not_mixed(tmp_path: Path) -> None:
+    others = (
+        scored("b", {"z": 3.0}, u={"z": 3.0}),
+        scored("a", {"z": 3.0}, 0.6, u={"z": 3.0}),
+        scored("a", {"z": 3.0}, u={"z": 3.0}, v={"z": 3.0}),
+    )
+    for i, other in enumerate(others):
+        (tmp_path / str(i)).mkdir()
+        record = Record(tmp_path / str(i))
+        record.write("score", **scored("a", {"x": 1.0}, u={"x": 1.0}))
+        record.write("score", **other)
+        (last,) = scores(read_events(tmp_path / str(i)), "grid")
+        assert last["metrics"] == {"z": 3.0}
+
+
+def test_ends_add_up(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.write("ends", set="held_out", ends={"ground_truth": {"x": 0.0}, "noise": {"x": 2.0}})
+    record.write("ends", set="held_out", ends={"ground_truth": {"y": float("nan")}})
+    assert scale_ends(read_events(tmp_path)) == {
+        "ground_truth": {"x": 0.0, "y": None},
+        "noise": {"x": 2.0},
+    }
 
 
 def test_listeners_hear_what_is_on_disk(tmp_path: Path) -> None:

@@ -53,14 +53,20 @@ def write_one(
     config: Mapping[str, Any] | None = None,
     samples: bool = True,
     folder: str | None = None,
+    strategies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """A run with grid scores at (CPU seconds, log_mel_l1), 10 audio seconds apart."""
+    """A run with grid scores at (CPU seconds, log_mel_l1), 10 audio seconds apart.
+
+    strategies: names (all of kind algorithm) with their settings, instead of the arm's own.
+    """
     run_dir = sweep / (folder or f"{arm}-s{seed}-0000000{seed}")
     run_dir.mkdir(parents=True)
-    strategies = STRATEGIES.get(arm, {})
+    kinds = (
+        STRATEGIES.get(arm, {}) if strategies is None else dict.fromkeys(strategies, "algorithm")
+    )
     settings = {
         "recipe": "nvidia",
-        "strategy": {s: {} for s in strategies},
+        "strategy": {s: dict((strategies or {}).get(s, {})) for s in kinds},
         "model": {"n_mels": 80, "n_flows": 3, "n_group": 8, "n_layers": 2, "n_channels": 8},
         "data": {"sampling_rate": RATE, "mel": {"f_max": 8000.0}},
         "budget": {"audio_seconds": 10.0 * (len(curve) - 1), "train_seconds": None},
@@ -93,7 +99,7 @@ def write_one(
             "train_seconds": 301.565,
             "held_out_seconds": 66.199,
         },
-        "strategies": strategies,
+        "strategies": kinds,
         "plan": {"precision": "bf16"} if arm == "fast" else {},
         "donor": None if donor is None else {"path": "runs/d/final", "train_seconds": donor},
         "parameters": 123456,
@@ -133,6 +139,11 @@ def write_samples(folder: Path, record: Record, seed: int) -> None:
 def falling(step: float) -> list[tuple[float, float | None]]:
     """Crosses log_mel_l1 = 1.0 half-way between the third and the fourth point."""
     return [(step * i, v) for i, v in enumerate([3.0, 2.0, 1.5, 0.5, 0.25])]
+
+
+def reaching(time: float, last: float = 0.25) -> list[tuple[float, float | None]]:
+    """Crosses log_mel_l1 = 1.0 at ``time`` CPU seconds, and ends at twice that with ``last``."""
+    return [(0.0, 3.0), (0.8 * time, 1.2), (1.2 * time, 0.8), (2 * time, last)]
 
 
 MISSING_IT: list[tuple[float, float | None]] = [

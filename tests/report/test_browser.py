@@ -52,8 +52,9 @@ def test_page(sweep: Path, browser: Any, width: int, scheme: str) -> None:
     page.on("request", lambda r: requests.append(r.url))
     page.goto(path.as_uri())
     page.wait_for_function(f"{TRACES} > 0")
-    # 5 figures of 2 arms, each with 3 seeds and their mean; and the speed-up's three traces
-    assert page.evaluate(TRACES) == 5 * 2 * 4 + 3
+    # 5 figures of 2 arms, each with 3 seeds and their mean; the speed-up's three traces; and the
+    # shares of runs of 2 arms
+    assert page.evaluate(TRACES) == 5 * 2 * 4 + 3 + 2
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     _controls(page)
     played = page.evaluate(
@@ -81,8 +82,11 @@ def _controls(page: Any) -> None:
     page.check("#log-x")
     assert page.evaluate(f"{layout}.type") == "log"
     page.uncheck("#show-seeds")
-    assert page.evaluate(TRACES) == 5 * 2 + 3
+    assert page.evaluate(TRACES) == 5 * 2 + 3 + 2
+    page.select_option("#band", "fast")
+    assert page.evaluate(TRACES) == 5 * 2 + 3 + 2 + 1
+    page.select_option("#band", "")
     page.uncheck("[data-arm=nvidia]")
-    assert page.evaluate(TRACES) == 5 + 3
+    assert page.evaluate(TRACES) == 5 + 3 + 1
     page.uncheck("#log-x")
     page.click("[data-axis=train_seconds]")

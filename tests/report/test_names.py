@@ -17,6 +17,17 @@ def test_what_all_arms_share_and_what_is_no_recipes_is_left_out() -> None:
     }
 
 
+def test_settings_in_a_row_of_a_design_go_where_names_stay_different() -> None:
+    rows = {"fast-parts", "fast-parts +[clip]", "fast-parts +[clip,adamw(lr=0.0006,beta1=0.8)]"}
+    assert set(short_names(rows).values()) == {
+        "fast-parts",
+        "fast-parts +[clip]",
+        "fast-parts +[clip,adamw]",
+    }
+    twice = {"fast +[adamw(lr=0.1)]", "fast +[adamw(lr=0.2)]"}
+    assert short_names(twice) == {arm: arm for arm in twice}
+
+
 def test_names_stay_different() -> None:
     arms = {"nvidia budget.audio_seconds=60", "nvidia budget.audio_seconds=90", "fast"}
     assert short_names(arms) == {arm: arm for arm in arms}

@@ -13,7 +13,9 @@ import pytest
 
 from tests.report.known_sweeps import MISSING_IT, TARGET, WriteRun, falling
 from wg.errors import UserError
+from wg.measure.record import Record
 from wg.report.build import print_table, write_report
+from wg.report.data import read_run
 from wg.report.propose import propose_from_sweep
 
 
@@ -304,3 +306,25 @@ def test_a_sweep_is_judged_by_any_target(sweep: Path, tmp_path: Path) -> None:
         read_target("sift", folder)
     with pytest.raises(UserError, match=r"broken\.yaml is no target"):
         read_target("broken", folder)
+
+
+def test_a_metric_that_was_scored_later_is_read_and_missed_elsewhere(sweep: Path) -> None:
+    """`wg score` on one run: its metrics stand beside the earlier ones, it is no attempt to train,
+    and records from before there was the metric are read as they are."""
+    before = report(sweep)
+    runs = sorted(p.parent for p in sweep.glob("*/run.json"))
+    old = read_run(runs[0], "cpu")
+    each = {u: {"stoi": 0.9} for u in old.utterances}
+    last = old.points[-1].index
+    at = {"index": last, "step": 5 * last, "audio_seconds": 10.0 * last, "sha256": "s"}
+    Record(runs[0]).write("score", **at, set="held_out", metrics={"stoi": 0.9}, utterances=each)
+    new = read_run(runs[0], "cpu")
+    assert new.final == {**old.final, "stoi": 0.9}
+    assert new.utterances == {u: {**v, "stoi": 0.9} for u, v in old.utterances.items()}
+    assert (new.spans, new.spent, new.points) == (old.spans, old.spent, old.points)
+    after = report(sweep)
+    assert after["headline"] == before["headline"]
+    (told,) = set(after["warnings"]) - set(before["warnings"])
+    assert told.startswith("Not scored on stoi")
+    assert "wg score" in told
+    assert runs[0].name not in told

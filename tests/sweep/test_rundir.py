@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from wg.errors import UserError
 from wg.plan import StrategyConflict
 from wg.sweep.launch import _FOREIGN, launch
 from wg.sweep.rundir import arm_name, prepare
+from wg.train.run import read_settings
 
 Config = Callable[..., dict[str, Any]]
 
@@ -30,6 +32,47 @@ def test_the_id_hashes_the_result_and_nothing_else(tiny_config: Config, tmp_path
     ):
         names.add(prepare(tiny_config(**change), []).name)
     assert len(names) == 6
+
+
+def test_metrics_are_no_part_of_a_run_and_the_newest_list_counts(tiny_config: Config) -> None:
+    """They can be added later; a run made before there was such a setting is found, too."""
+    first = prepare(tiny_config(), ["recipe=nvidia"])
+    metrics = ["nats_per_sample", "stoi", "periodicity"]
+    asked = tiny_config(evaluation={"metrics": metrics})
+    assert prepare(asked, ["recipe=nvidia", f"evaluation.metrics={metrics}"]) == first
+    assert read_settings(first).evaluation.metrics == tuple(metrics)
+    assert read_settings(first).evaluation.grid_seconds == 1.0
+    other = prepare(tiny_config(evaluation={"metrics": metrics, "sigma": 0.6}), [])
+    assert other != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluation": {"metrics": ["stoi", "pesq"]}}, "evaluation.metrics.*'pesq_wb'"),
+        ({"evaluation": {"metrics": []}}, "evaluation.metrics is empty"),
+        (
+            {
+                "evaluation": {"metrics": ["stoi"]},
+                "target": {"name": "good", "conditions": {"pesq_wb": 3}},
+            },
+            "target 'good' is about pesq_wb.*evaluation.metrics",
+        ),
+    ],
+)
+def test_metrics_are_checked_before_training(
+    tiny_config: Config, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        prepare(tiny_config(**changes), [])
+
+
+def test_a_metric_that_is_not_installed_is_refused_before_training(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    with pytest.raises(UserError, match=r"'mcd' needs pyworld.*pip install 'wg\[pitch\]'"):
+        prepare(tiny_config(evaluation={"metrics": ["stoi", "mcd"]}), [])
 
 
 def test_a_config_changed_by_hand_is_refused(tiny_config: Config) -> None:
@@ -53,6 +96,11 @@ def test_nothing_is_made_for_a_recipe_that_cannot_be(tiny_config: Config, tmp_pa
         (["recipe=fast", "strategy=[]"], "fast"),
         (["recipe=fast", "strategy=[bf16,ema]"], "fast +[bf16,ema]"),
         (["recipe=fast", "~strategy.ema"], "fast ~ema"),
+        (["recipe=fast", "++strategy={}"], "fast"),
+        (
+            ["++strategy={clip:{},adamw:{lr:0.0006,beta1:0.8}}"],
+            "fast +[clip,adamw(lr=0.0006,beta1=0.8)]",
+        ),
         (["recipe=fast", "strategy.adamw.lr=2", "logger.mode=online"], "fast adamw.lr=2"),
         (["segment_length=8000", "target=demo"], "fast segment_length=8000"),
     ],

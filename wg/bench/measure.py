@@ -20,15 +20,18 @@ import torch
 
 from wg.bench.agree import Tolerance, agreement, tolerance, trace
 from wg.bench.batch import Batch, make_batch
-from wg.bench.flops import counted_flops, is_published, step_flops
 from wg.bench.gauge import Gemm, Peak, Seconds, clock_of, seconds
 from wg.bench.peer import PeerStep
 from wg.bench.step import OwnStep, Step, settings_of, shape
-from wg.bench.variants import PEER, PLAIN, Variant, without_system
+from wg.bench.variants import PEER, PLAIN, Variant
 from wg.errors import UserError
 from wg.flow import WaveGlow
+from wg.flow.flops import step_flops
+from wg.flow.grow import starting_flows
 from wg.flow.waveglow import nll
-from wg.train.build import build, resolve_device
+from wg.flow.width import share_of
+from wg.train.build import resolve_device
+from wg.train.prepare import flow_config
 from wg.train.settings import Settings
 
 WARM_UP = 2  # steps, beside those that are compared
@@ -116,14 +119,16 @@ def allowed_to(variant: Variant) -> Tolerance | None:
 
 
 def flops_of(variant: Variant) -> int:
-    """Model FLOPs of its step: by the formula where the mathematics is plain's, else counted, on
-    the network without its system strategies, for they may recompute."""
+    """Model FLOPs of its step, of the network that a run starts with, which is what is timed."""
     settings = settings_of(variant.config)
-    if variant.same_mathematics and is_published(settings.model):
-        return step_flops(settings.model, *shape(settings))
-    settings = settings_of(without_system(variant.config))
-    module, batch = build(settings).module, batch_of(settings)
-    return counted_flops(lambda: module.training_step((batch.mel, batch.audio), 0))
+    plan = settings.plan()
+    config = flow_config(settings.model, plan, settings.data.mel.n_fft)
+    flows = width = None
+    if plan.n_active_flows is not None:
+        flows = tuple(starting_flows(config, int(plan.n_active_flows(0.0))))
+    if plan.active_width is not None:
+        width = share_of(config.n_channels, plan.active_width(0.0))
+    return step_flops(config, *shape(settings), flows, width)
 
 
 def memory(variant: Variant) -> dict[str, Any]:

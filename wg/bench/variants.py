@@ -133,12 +133,5 @@ def compose_config(sizes: Sizes, recipe: str) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def without_system(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` less its strategies of kind system: the network that its model FLOPs are of."""
-    known = all_strategies()
-    kept = {n: v for n, v in config["strategy"].items() if known[n].kind != "system"}
-    return {**config, "strategy": kept}
-
-
 def names(variants: Sequence[Variant]) -> list[str]:
     return [v.name for v in variants]

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 def channels_of(model: WaveGlow, share: float) -> int:
     """Channels of WN that ``share`` of them are: at least one, whole groups of 8 where there are
     as many, which is what vector units like."""
-    C = model.config.n_channels
+    return share_of(model.config.n_channels, share)
+
+
+def share_of(C: int, share: float) -> int:
+    """:func:`channels_of` a model of ``C`` channels."""
     whole = 8 if C >= 16 else 1
     return min(C, max(whole, round(share * C / whole) * whole))
 

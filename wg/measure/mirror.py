@@ -169,6 +169,8 @@ _TRAIN = (
     "active_channels",
     "skipped_steps",
     "nonfinite_steps",
+    "model_flops",
+    "joules",
 )
 
 

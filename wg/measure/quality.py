@@ -1,7 +1,8 @@
 """How good generated audio is: copy-synthesis metrics against the reference recording.
 
 Each is a row of :data:`wg.measure.metrics.METRICS`. :func:`score` computes those that listen to
-audio; the likelihood (``nats_per_sample``) comes from the model's forward pass.
+audio; the likelihood (``nats_per_sample``) comes from the model's forward pass. Those of pitch and
+envelope are in :mod:`wg.measure.pitch`, networks' opinions in :mod:`wg.measure.mos`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch.nn import functional as F
 
 from wg.audio.io import from_int16, resample_audio, to_int16
 from wg.audio.mel import MelConfig, MelSpectrogram
+from wg.measure.metrics import DEFAULT
+from wg.measure.mos import distillmos, dnsmos
+from wg.measure.pitch import f0_rmse, mcd, periodicity, vuv_error
 
 NAN = float("nan")
 PESQ_RATE = 16000  # Hz; wide-band PESQ is defined here and at no other rate
@@ -94,11 +98,21 @@ def _pesq_piece(ref: np.ndarray, gen: np.ndarray) -> float:
         return NAN
 
 
-def estoi(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
-    """Extended STOI of two (T,) signals: about 0 (unintelligible) to 1 (equal).
+def stoi(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
+    """STOI of two (T,) signals (Taal et al. 2011): about 0 (unintelligible) to 1 (equal).
 
     pystoi resamples to 10 kHz itself. nan when there are under 30 frames (0.4 s) of speech.
     """
+    return _intelligibility(reference, generated, mel, extended=False)
+
+
+def estoi(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float:
+    """Extended STOI of two (T,) signals (Jensen and Taal 2016): about 0 (unintelligible) to 1
+    (equal); nan as in :func:`stoi`."""
+    return _intelligibility(reference, generated, mel, extended=True)
+
+
+def _intelligibility(ref: np.ndarray, gen: np.ndarray, mel: MelConfig, extended: bool) -> float:
     import pystoi
 
     # pystoi draws from numpy's global generator (noise of 1e-16); training must not notice.
@@ -107,7 +121,7 @@ def estoi(reference: np.ndarray, generated: np.ndarray, mel: MelConfig) -> float
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # too few frames: it returns 1e-5
-            return float(pystoi.stoi(reference, generated, mel.sampling_rate, extended=True))
+            return float(pystoi.stoi(ref, gen, mel.sampling_rate, extended=extended))
     except (RuntimeWarning, ValueError, IndexError):
         return NAN
     finally:
@@ -172,24 +186,40 @@ COMPUTE: dict[str, Compute] = {
     "log_mel_l1": log_mel_l1,
     "mr_stft": mr_stft,
     "pesq_wb": pesq_wb,
+    "stoi": stoi,
     "estoi": estoi,
     "level_db": level_db,
     "line_noise_db": line_noise_db,
     "dc_offset": dc_offset,
+    "mcd": mcd,
+    "f0_rmse": f0_rmse,
+    "vuv_error": vuv_error,
+    "periodicity": periodicity,
+    "dnsmos": dnsmos,
+    "distillmos": distillmos,
 }
 
 
-def score(reference: np.ndarray, generated: np.ndarray, mel_config: MelConfig) -> dict[str, float]:
-    """Every audio metric of generated against reference, both (T,) float at the mel's rate.
+def score(
+    reference: np.ndarray,
+    generated: np.ndarray,
+    mel_config: MelConfig,
+    metrics: Iterable[str] = DEFAULT,
+) -> dict[str, float]:
+    """The audio metrics among ``metrics`` of generated against reference, both (T,) float at the
+    mel's rate.
 
     Both are first rounded and clipped as an int16 file would be: that is what is heard.
     When generated holds samples that are not finite every value is nan; a single metric is
     nan where it has no answer. Never raises on garbage audio.
+
+    Errors: UserError for a metric whose packages are not installed.
     """
     assert reference.shape == generated.shape
     assert reference.ndim == 1
+    wanted = [name for name in metrics if name in COMPUTE]
     if not np.isfinite(generated).all():
-        return dict.fromkeys(COMPUTE, NAN)
+        return dict.fromkeys(wanted, NAN)
     ref, gen = (from_int16(to_int16(x)[0]) for x in (reference, generated))
     with torch.no_grad():
-        return {name: compute(ref, gen, mel_config) for name, compute in COMPUTE.items()}
+        return {name: COMPUTE[name](ref, gen, mel_config) for name in wanted}

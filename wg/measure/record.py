@@ -7,19 +7,28 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
               plan, donor, resumed_step, parameters
     train     step, samples_seen, audio_seconds, loss, loss_steps, lr, segment_length,
               batch_size, active_flows, active_channels, skipped_steps, nonfinite_steps,
-              clock (loss: mean over the loss_steps since the last one whose loss was finite;
+              model_flops, joules, clock
+              (loss: mean over the loss_steps since the last one whose loss was finite;
               skipped_steps: all that were not made, since the start; nonfinite_steps: those of
-              them that were no matter of fp16's loss scale)
-    snapshot  index, step, audio_seconds, clock, path, sha256
+              them that were no matter of fp16's loss scale; model_flops: spent since the start,
+              on the way to these weights; joules: of the clock's train section, lost work
+              included, null without a meter)
+    snapshot  index, step, audio_seconds, clock, model_flops, joules, joules_of (what the meter
+              counts, or why there is none), path, sha256
     rollback  from_step, step, audio_seconds, snapshot, cause, mend, skipped_steps,
               nonfinite_steps, clock: the run diverged at from_step and went back to the state of
               step (0: the start); snapshot: the folder of the last good weights; an end follows
-    trained   step, clock, peak_memory_bytes, peak_memory_of (process | gpu tensors; of one rank):
-              training has reached its end; only scoring may be left
-    score     index, step, audio_seconds, set (grid | held_out), sigma, metrics, utterances
+    trained   step, clock, model_flops, joules, joules_of, peak_memory_bytes, peak_memory_of
+              (process | gpu tensors; of one rank): training has reached its end; only scoring
+              may be left
+    score     index, step, audio_seconds, sha256, set (grid | held_out), sigma, metrics,
+              utterances; a later one of the same weights, noise and utterances adds its metrics
+    ends      set, ends (name -> metric -> mean): the ends of the metrics' scales on the run's
+              corpus (wg.measure.ends); a later one adds its metrics
     samples   audio (utterance id -> file in the run directory)
     end       status (finished | interrupted | failed | refused), reason, clock, step,
-              audio_seconds; peak_memory_bytes and peak_memory_of unless there is a `trained`
+              audio_seconds, model_flops, joules, joules_of; peak_memory_bytes and
+              peak_memory_of unless there is a `trained`
 
 Numbers that are not finite are written as null: JSON has none.
 """
@@ -104,6 +113,11 @@ def last_clock(events: Iterable[Event]) -> dict[str, Any] | None:
     return functools.reduce(maximum, clocks) if clocks else None
 
 
+def last_joules(events: Iterable[Event]) -> float:
+    """The largest energy on record: what was spent, whichever attempt wrote it down."""
+    return max((e["joules"] for e in events if e.get("joules") is not None), default=0.0)
+
+
 def status(events: list[Event]) -> str:
     """finished, interrupted, failed, refused, or running (started, not ended: perhaps killed)."""
     if not events:
@@ -123,9 +137,41 @@ def snapshots(events: list[Event]) -> list[Event]:
 
 
 def scores(events: list[Event], which: str) -> list[Event]:
-    """Scores on ``which`` set (grid or held_out), one a snapshot, in order."""
-    chosen = [e for e in events if e["event"] == "score" and e["set"] == which]
-    return _latest(chosen, "score", lambda e: e["index"])
+    """Scores on ``which`` set (grid or held_out), one a snapshot, in order.
+
+    Events about the same weights, noise and utterances are one score: metrics that a later one
+    adds stand beside the earlier ones, and what both have is the later's. Of other weights (a
+    resumed run passed the snapshot again) or other speech, the later event counts alone.
+    """
+    by_index: dict[int, Event] = {}
+    for e in events:
+        if e["event"] == "score" and e["set"] == which:
+            earlier = by_index.get(e["index"])
+            by_index[e["index"]] = e if earlier is None else _merged(earlier, e)
+    return [by_index[k] for k in sorted(by_index)]
+
+
+def _merged(old: Event, new: Event) -> Event:
+    one, other = old.get("utterances") or {}, new.get("utterances") or {}
+    same = all(old.get(k) == new.get(k) for k in ("sha256", "sigma"))
+    if not same or one.keys() != other.keys():
+        return new
+    return {
+        **old,
+        **new,
+        "metrics": {**old["metrics"], **new["metrics"]},
+        "utterances": {u: {**one[u], **other[u]} for u in one},
+    }
+
+
+def scale_ends(events: list[Event]) -> dict[str, dict[str, float | None]]:
+    """Name -> metric -> mean: the ends of the scales on record, all metrics together."""
+    found: dict[str, dict[str, float | None]] = {}
+    for e in events:
+        if e["event"] == "ends":
+            for name, metrics in e["ends"].items():
+                found.setdefault(name, {}).update(metrics)
+    return found
 
 
 def _latest(events: list[Event], kind: str, key: Callable[[Event], int]) -> list[Event]:

@@ -2,7 +2,8 @@
 
 Every snapshot of every arm hears the same utterances with the same noise z, so that arms differ
 by their weights and nothing else. Scoring reads a run's directory and appends to its record; a
-crash here loses no training, and scoring again goes on where it stopped.
+crash here loses no training, and scoring again goes on where it stopped: only metrics that a
+snapshot lacks are computed.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from wg.audio.store import Store
 from wg.checkpoint.weights import load_model
 from wg.flow import WaveGlow
 from wg.flow.waveglow import gaussian_constant, nll
+from wg.measure.metrics import DEFAULT
 from wg.measure.quality import score
-from wg.measure.record import Record, read_events, snapshots
+from wg.measure.record import Event, Record, read_events, scores, snapshots
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,27 @@ def grid_utterances(store: Store, seconds: float, sampling_rate: int) -> list[in
 
 def fixed_noise(model: WaveGlow, utterance: str, frames: int) -> torch.Tensor:
     """z (1, n_group, T') of an utterance: the same for every model of the same group size."""
+    return noise_of(utterance, model.z_shape(1, frames))
+
+
+def noise_of(utterance: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Unit Gaussian noise of an utterance's own, always the same."""
     seed = zlib.crc32(f"{Z_SEED}:{utterance}".encode())
     generator = torch.Generator().manual_seed(seed)
-    _, groups, positions = model.z_shape(1, frames)
-    return torch.randn(1, groups, positions, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 @torch.no_grad()
 def judge(
-    model: WaveGlow, store: Store, i: int, sigmas: Sigmas, device: torch.device
+    model: WaveGlow,
+    store: Store,
+    i: int,
+    sigmas: Sigmas,
+    device: torch.device,
+    likelihood: bool = True,
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """(nats per sample, reference (T,), generated (T,)) of utterance ``i`` from its own mel."""
+    """(nats per sample, reference (T,), generated (T,)) of utterance ``i`` from its own mel;
+    without ``likelihood`` the first is nan and costs nothing."""
     G, hop = model.config.n_group, model.config.upsample_stride
     T = store.n_samples(i) // G * G
     audio = store.audio(i, 0, T)
@@ -73,6 +85,8 @@ def judge(
     shared = model.conditioning(mel, frames * hop)
     z = fixed_noise(model, store.ids[i], frames).to(device)
     generated = model.infer(mel, sigmas.noise, z=z, shared=shared)[0, :T].float().cpu().numpy()
+    if not likelihood:
+        return float("nan"), audio.numpy(), generated
     of_audio = [None if c is None else c[:, :, : T // G] for c in shared]
     loss = nll(model(mel, audio[None].to(device), shared=of_audio), sigmas.prior)
     return float(loss) + gaussian_constant(sigmas.prior), audio.numpy(), generated
@@ -85,16 +99,16 @@ def score_utterances(
     sigmas: Sigmas,
     mel: MelConfig,
     device: torch.device,
+    metrics: Sequence[str] = DEFAULT,
 ) -> dict[str, dict[str, float]]:
-    """Utterance id -> every metric of :mod:`wg.measure.quality`."""
+    """Utterance id -> metric -> value."""
     model = model.to(device)
     result = {}
+    likelihood = "nats_per_sample" in metrics
     for i in utterances:
-        nats, reference, generated = judge(model, store, i, sigmas, device)
-        result[store.ids[i]] = {
-            "nats_per_sample": nats,
-            **score(reference, generated, mel),
-        }
+        nats, reference, generated = judge(model, store, i, sigmas, device, likelihood)
+        own = {"nats_per_sample": nats} if likelihood else {}
+        result[store.ids[i]] = {**own, **score(reference, generated, mel, metrics)}
     return result
 
 
@@ -102,6 +116,16 @@ def mean_metrics(per_utterance: dict[str, dict[str, float]]) -> dict[str, float]
     """Plain mean over utterances; an utterance without a value (nan) leaves the metric nan."""
     names = next(iter(per_utterance.values()))
     return {n: fmean(u[n] for u in per_utterance.values()) for n in names}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a pass over a run's snapshots did: how many were given metrics, how many lack some
+    but have no weights on disk any more, and how many there are."""
+
+    filled: int
+    gone: int
+    total: int
 
 
 def score_run(
@@ -116,25 +140,34 @@ def score_run(
     keep: str,
     device: torch.device,
     say: Callable[[str], None],
-) -> None:
-    """Score every snapshot that has no score yet: all on the grid set, the last on all of the
-    held-out speech, with a few utterances kept as audio."""
+    metrics: Sequence[str] = DEFAULT,
+) -> Scored:
+    """Give every snapshot those of ``metrics`` that it lacks: all on the grid set, the last on all
+    of the held-out speech, with a few utterances kept as audio."""
     events = read_events(run_dir)
     taken = snapshots(events)
-    done = {(e["set"], e["index"], e.get("sha256")) for e in events if e["event"] == "score"}
     rate = mel.sampling_rate
     grid = grid_utterances(store, grid_seconds, rate)
+    filled = gone = 0
     for n, snap in enumerate(taken):
         last = n == len(taken) - 1
         sets = {"grid": grid, **({"held_out": store.held_out} if last else {})}
-        todo = [s for s in sets if (s, snap["index"], snap["sha256"]) not in done]
+        lacking = {s: _lacking(events, s, snap, metrics) for s in sets}
+        todo = [s for s in sets if lacking[s]]
         folder = run_dir / snap["path"]
-        if todo and folder.exists():
+        if todo and not folder.exists():
+            gone += 1
+        elif todo:
             model, _ = load_model(folder, device)
             wanted = sorted({i for s in todo for i in sets[s]})
-            per = score_utterances(model, store, wanted, sigmas, mel, device)
+            names = [m for m in metrics if any(m in lacking[s] for s in todo)]
+            per = score_utterances(model, store, wanted, sigmas, mel, device, names)
+            means = {}
             for s in todo:
-                mine = {store.ids[i]: per[store.ids[i]] for i in sets[s]}
+                mine = {
+                    store.ids[i]: {m: per[store.ids[i]][m] for m in lacking[s]} for i in sets[s]
+                }
+                means[s] = mean_metrics(mine)
                 record.write(
                     "score",
                     index=snap["index"],
@@ -143,19 +176,32 @@ def score_run(
                     sha256=snap["sha256"],
                     set=s,
                     sigma=sigmas.noise,
-                    metrics=mean_metrics(mine),
+                    metrics=means[s],
                     utterances=mine,
                 )
-            grid_metrics = mean_metrics({store.ids[i]: per[store.ids[i]] for i in grid})
+            filled += 1
             say(
                 f"scored {n + 1}/{len(taken)}: "
-                + ", ".join(f"{k} {v:.3f}" for k, v in grid_metrics.items())
+                + ", ".join(f"{k} {v:.3f}" for k, v in means[todo[0]].items())
             )
-        if last and not any(e["event"] == "samples" for e in events):
+        if last and folder.exists() and not any(e["event"] == "samples" for e in events):
             model, _ = load_model(folder, device)
             _keep_samples(run_dir, model, store, samples, sigmas, rate, record, device)
         if keep == "last" and not last:
             shutil.rmtree(folder, ignore_errors=True)
+    return Scored(filled, gone, len(taken))
+
+
+def _lacking(
+    events: list[Event], which: str, snap: Event, metrics: Sequence[str]
+) -> tuple[str, ...]:
+    """Those of ``metrics`` that the snapshot's weights have no score of on a set."""
+    found = [
+        e
+        for e in scores(events, which)
+        if e["index"] == snap["index"] and e.get("sha256") == snap["sha256"]
+    ]
+    return tuple(m for m in metrics if not found or m not in found[0]["metrics"])
 
 
 def _keep_samples(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from wg.console import console
@@ -17,7 +18,7 @@ from wg.report.data import read_sweep
 from wg.report.listen import listening
 from wg.report.page import render
 from wg.report.results import results_of
-from wg.report.words import MISSING, factor_with_interval, metric_value, seconds
+from wg.report.words import MISSING, factor_with_interval, metric_value, probability, seconds
 
 _TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb")
 
@@ -28,18 +29,21 @@ def write_report(
     baseline: str | None = None,
     say: Callable[[str], None] = print,
     target: Mapping[str, Any] | None = None,
+    more_targets: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write index.html, results.json and table.md into ``out_dir``; returns the page's path.
 
     ``baseline`` names the arm that speed-ups are relative to (default: plain `nvidia`);
-    ``target`` replaces the target that the runs were made with.
+    ``target`` comes before the targets that the runs were made with, and ``more_targets`` after
+    it.
 
     ``say`` gets the warnings, the table and the answer, as text for the terminal.
 
     Errors: UserError without finished runs, without a baseline, for a wrong target.
     """
     sweep = read_sweep(sweep_dir, baseline)
-    results: dict[str, Any] = finite(results_of(sweep, target))
+    given = [t for t in (target, *more_targets) if t is not None]
+    results: dict[str, Any] = finite(results_of(sweep, given))
     winner = results["winner"]
     utterances, missing = listening(sweep, winner["arm"], winner["seed"])
     page = out_dir / "index.html"
@@ -68,7 +72,7 @@ def table_rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         baseline = a["is_baseline"]
         rows.append(
             [
-                name + (" (baseline)" if baseline else ""),
+                f"{name} ({a['division']}{', baseline' if baseline else ''})",
                 str(len(a["seeds"])),
                 time_cell(a["time_to_target"]),
                 "1" if baseline else factor_with_interval(a["speed_up"]),
@@ -111,8 +115,20 @@ def _caption(results: Mapping[str, Any]) -> str:
         f"{what}Times are headline seconds ({results['clock']['words']}: train + compile + "
         "data_prep, a donor's included), means over seeds; speed-ups are geometric means over "
         "shared seeds, in brackets a 95% t-interval (of two seeds only their range); quality is "
-        "on all held-out speech at the end of the budget."
+        "on all held-out speech at the end of the budget. Beside an arm its division: "
+        + "; ".join(f"{d['division']}, {d['words']}" for d in results["divisions"])
+        + f".{_evidence(results)}"
     )
+
+
+def _evidence(results: Mapping[str, Any]) -> str:
+    """Which arms are shown to be sooner, and what so few seeds can show."""
+    sooner = (results["evidence"] or {}).get("sooner")
+    if not sooner:
+        return ""
+    arms = [n for n in results["ranking"] if n in sooner["arms"]]
+    p = ", ".join(f"{n} {probability(sooner['arms'][n]['t_holm'])}" for n in arms)
+    return f" One-sided p of sooner than the baseline (t, Holm): {p}. {sooner['words']}"
 
 
 def print_table(results: Mapping[str, Any], out: Console | None = None) -> None:
@@ -134,6 +150,6 @@ def print_table(results: Mapping[str, Any], out: Console | None = None) -> None:
     for row in rows:
         # What is in brackets goes below, which keeps the columns narrow.
         cells = [row[i].replace(" (", "\n(") if i < 4 else row[i] for i in keep]
-        table.add_row(*cells, style="bold" if row is rows[0] else None)
+        table.add_row(*map(escape, cells), style="bold" if row is rows[0] else None)
     out.print(table)
-    out.print(_caption(results), style="dim", highlight=False)
+    out.print(escape(_caption(results)), style="dim", highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -74,6 +74,16 @@ def arm_times(arm: Arm, target: Target) -> ArmTimes:
     return ArmTimes(times, spent, mean)
 
 
+def charged(sweep: Sweep, name: str, times: ArmTimes) -> tuple[dict[int, float], dict[int, float]]:
+    """Headline seconds to the target and spent, by seed, as wg.measure's functions take them: a
+    run that diverged has spent inf, since more time would not have helped it."""
+    runs = sweep.arms[name].runs
+    spent = {
+        s: math.inf if runs[s].diverged else v for s, v in times.spent["train_seconds"].items()
+    }
+    return dict(times.times["train_seconds"]), spent
+
+
 def compare(sweep: Sweep, target: Target) -> Comparison:
     """Times to ``target`` of every arm, and speed-ups over the baseline."""
     arms = {name: arm_times(arm, target) for name, arm in sweep.arms.items()}
@@ -108,20 +118,21 @@ def _unless_diverged(found: SpeedUp, baseline: Arm, arm: Arm) -> SpeedUp:
     return SpeedUp(None, None, None, "none", "unknown", found.n, pairs, note)
 
 
-def targets_of(sweep: Sweep, given: Mapping[str, Any] | None = None) -> list[Target]:
-    """The targets to report, the headline's first: the given one, or those that the runs were
+def targets_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> list[Target]:
+    """The targets to report, the headline's first: those given, then those that the runs were
     made with, the commonest first.
 
-    Errors: UserError when the given target has no conditions.
+    Errors: UserError when a given target has no conditions.
     """
     counts = Counter(r.target for r in sweep.runs if r.target is not None)
     found = sorted(counts, key=lambda t: (-counts[t], t.name, t.words()))
-    if given is None:
-        return found
-    target = Target.from_mapping(given)
-    if target is None:
-        raise UserError("the target given for the report has no conditions: add at least one.")
-    return [target, *(t for t in found if t != target)]
+    targets: list[Target] = []
+    for mapping in given:
+        target = Target.from_mapping(mapping)
+        if target is None:
+            raise UserError("the target given for the report has no conditions: add at least one.")
+        targets.append(target)
+    return list(dict.fromkeys([*targets, *found]))
 
 
 def end_of_budget(arm: Arm, metric: str) -> float | None:

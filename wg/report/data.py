@@ -292,10 +292,13 @@ def _spent(events: list[Event], kind: Kind, donor: float) -> dict[str, float]:
 
 
 def _spans(events: list[Event]) -> tuple[tuple[float, float], ...]:
-    """(first, last) Unix seconds of every attempt."""
+    """(first, last) Unix seconds of every attempt to train. `wg score` is none: it starts
+    nothing."""
     times: dict[int, list[float]] = {}
+    started = {e["attempt"] for e in events if e["event"] == "start"}
     for e in events:
-        times.setdefault(e["attempt"], []).append(e["time"])
+        if e["attempt"] in started:
+            times.setdefault(e["attempt"], []).append(e["time"])
     return tuple((min(t), max(t)) for _, t in sorted(times.items()))
 
 

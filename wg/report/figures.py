@@ -212,9 +212,12 @@ def _short(name: str, most: int = 24) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round factors across the range, for a logarithmic axis that rarely spans a decade."""
-    decade = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    wide = [m * 10.0**k for k in range(-3, 4) for m in decade]
+    """Round factors across the range, for a logarithmic axis that rarely spans a decade; few
+    enough for the width of a telephone."""
+    decade: Sequence[float] = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    if high > 20 * low:
+        decade = (1.0, 3.0) if high < 500 * low else (1.0,)
+    wide = [m * 10.0**k for k in range(-4, 7) for m in decade]
     near = (0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
     steps: Sequence[float] = near if low > 0.4 and high < 3 else wide
     return [s for s in steps if low <= s <= high]

@@ -16,6 +16,7 @@ from wg.measure.target import Condition, Target
 from wg.report import words
 from wg.report.data import Sweep
 from wg.report.figures import KEY_METRICS, Style, quality_figure, speed_up_figure, styles
+from wg.report.figures_evidence import profile_figure, survival_figure
 from wg.report.listen import Utterance
 
 
@@ -39,6 +40,9 @@ def render(
         seconds=words.seconds,
         factor=words.factor,
         interval=words.interval,
+        contribution=words.contribution,
+        limits=words.limits,
+        p=words.probability,
         mv=lambda value, metric: words.metric_value(metric, value),
         code=_code,
     )
@@ -47,6 +51,8 @@ def render(
     return env.get_template("template.html").render(
         r=results,
         arms=_ranked(results),
+        by_name={a["arm"]: a for a in results["arms"]},
+        mv=lambda value, metric: words.metric_value(metric, value),
         winner_id=next(
             run["id"]
             for a in results["arms"]
@@ -76,6 +82,11 @@ def _figures_json(sweep: Sweep, results: Mapping[str, Any], style: Mapping[str, 
         ("speed-up", speed_up_figure(_ranked(results), style))
     ]
     found += [(f"curve-{m}", quality_figure(sweep, m, target, style)) for m in KEY_METRICS]
+    evidence = results["evidence"] or {}
+    if evidence.get("survival"):
+        found.append(("survival", survival_figure(evidence["survival"], style)))
+    if evidence.get("profile"):
+        found.append(("profile", profile_figure(evidence["profile"], style)))
     shown = [
         {"id": name, "data": f["data"], "layout": _without_template(f["layout"])}
         for name, figure in found

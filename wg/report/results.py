@@ -1,13 +1,35 @@
 """``results.json``: every number of the page, for machines; the page is drawn from it.
 
     schema, sweep, finished_at
-    headline   sentence, arm, baseline, speed_up, clock
+    headline   sentence, arm, baseline, speed_up (with more than two arms its interval holds
+               jointly for all of them: joint_over_arms says how many), clock
     target     name, conditions [metric, value, unit, direction], how, facts; null without one
     winner     arm, run (path), seed, reached_target, rule, seed_rule
     ranking    arm names, the best first
+    divisions  of those that the sweep has: division, words, arms (the best first), best
     baseline, seeds, clock, budget, corpus, evaluation, model, machines, versions, commits
     metrics    name -> unit, direction, description
-    arms       a list, the baseline first; time_to_target, speed_up, final, throughput, runs ...
+    arms       a list, the baseline first; division, time_to_target, speed_up, final, runs ...
+    evidence   null without a target; else, each null where there is nothing to say:
+      alpha         0.05
+      sooner        words (what n can show), arms: name -> n, t, t_holm (one-sided p against the
+                    baseline; Holm across arms), sign_flip, sign_flip_holm, floor (the least that
+                    sign_flip can be), at_most (p are upper bounds: runs missed), note, shown
+      good_enough   arms: name -> p (the largest of the conditions'), p_holm, shown, conditions:
+                    metric, threshold, n, met (seeds), mean, p, sign_flip, floor, why (no p)
+      seeds_needed  comparisons, power, confidence, arms: name -> pairs, sd (of log ratios),
+                    sd_upper, for_half_width and for_speed_up: factor -> [with sd, with sd_upper]
+      survival      tau, level, band, arms: name -> steps (time, reached, low, high, at_risk,
+                    events), censored, n, horizon, median, restricted_mean (seconds,
+                    standard_error, tau, n), ratio (of restricted means, baseline / arm; null
+                    unless one of the two missed)
+      profile       targets, seeds, problems, largest_ratio, arms: name -> ratios, steps, best,
+                    within_2, solved (shares of problems), area
+      attribution   kind, factors, fixed, recipes, resolution, whole_arm, empty_arm, arms,
+                    all_together, tables (null where the design gives none): shapley, effects,
+                    leave_one_out, interactions, effect_pairs: strategy (or a:b) -> factor, low,
+                    high, bound, n, seeds, aliases
+      how_to_attribute  a sentence, where there is no attribution and there are strategies
     other_targets  the same times and speed-ups for further targets
     excluded, warnings
 
@@ -17,7 +39,7 @@ Infinite times (misses) are null; ``reached`` and ``missed`` count them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +61,8 @@ from wg.report.compare import (
     throughput,
 )
 from wg.report.data import Arm, Run, Sweep
+from wg.report.divisions import best_of_each, division_of
+from wg.report.evidence import evidence_of
 from wg.report.warn import warnings_of
 from wg.report.words import clock_words, headline_sentence
 
@@ -56,13 +80,14 @@ _MODEL = ("n_mels", "n_flows", "n_group", "n_layers", "n_channels")
 _MACHINE = ("gpu", "cpu", "cores", "system", "python")
 
 
-def results_of(sweep: Sweep, target: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All results of a sweep; ``target`` replaces the one that its runs were made with."""
-    targets = targets_of(sweep, target)
+def results_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """All results of a sweep; targets that are ``given`` come before those of its runs."""
+    targets = targets_of(sweep, given)
     comparisons = [compare(sweep, t) for t in targets]
     main = comparisons[0] if comparisons else None
     ranked = ranking(sweep, main)
     winner = choose_winner(sweep, main, ranked)
+    divisions = {name: division_of(sweep, arm) for name, arm in sweep.arms.items()}
     start = sweep.arms[sweep.baseline].any_run.start
     config = sweep.arms[sweep.baseline].any_run.config
     results: dict[str, Any] = {
@@ -73,6 +98,7 @@ def results_of(sweep: Sweep, target: Mapping[str, Any] | None = None) -> dict[st
         "target": _target(targets[0]) if targets else None,
         "winner": _winner(winner),
         "ranking": ranked,
+        "divisions": best_of_each(ranked, divisions, sweep.baseline),
         "baseline": sweep.baseline,
         "seeds": sorted({r.seed for r in sweep.runs}),
         "clock": {"kind": sweep.kind, "words": clock_words(sweep.kind)},
@@ -97,7 +123,11 @@ def results_of(sweep: Sweep, target: Mapping[str, Any] | None = None) -> dict[st
             m: {"unit": i.unit, "direction": i.direction, "description": i.description}
             for m, i in METRICS.items()
         },
-        "arms": [_arm(sweep, arm, main) for arm in sweep.arms.values()],
+        "arms": [
+            {"arm": n, "division": divisions[n], **_arm(sweep, arm, main)}
+            for n, arm in sweep.arms.items()
+        ],
+        "evidence": evidence_of(sweep, comparisons, winner.arm),
         "other_targets": [
             {**_target(c.target), "arms": {n: _timing(sweep, n, c) for n in sweep.arms}}
             for c in comparisons[1:]
@@ -105,12 +135,15 @@ def results_of(sweep: Sweep, target: Mapping[str, Any] | None = None) -> dict[st
         "excluded": [asdict(e) for e in sweep.excluded],
         "warnings": warnings_of(sweep, main, len(targets)),
     }
-    speed = main.speed_ups.get(winner.arm) if main else None
+    # The best of several arms is partly lucky: its joint interval allows for that.
+    joint = len(sweep.arms) > 2
+    speed = (main.joint if joint else main.speed_ups).get(winner.arm) if main else None
     results["headline"] = {
-        "sentence": headline_sentence(results, speed),
+        "sentence": headline_sentence(results, speed, len(sweep.arms) - 1),
         "arm": winner.arm,
         "baseline": sweep.baseline,
         "speed_up": _speed_up(speed),
+        "joint_over_arms": len(sweep.arms) - 1 if joint else None,
         "clock": clock_words(sweep.kind),
     }
     return results
@@ -122,7 +155,6 @@ def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any
     rates = {str(r.seed): throughput(r) for r in arm.finished}
     known = [v for v in rates.values() if v is not None]
     return {
-        "arm": arm.name,
         "recipe": run.start.get("recipe"),
         "is_baseline": arm.name == sweep.baseline,
         "seeds": sorted(arm.runs),

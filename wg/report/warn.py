@@ -143,10 +143,16 @@ def _arms(sweep: Sweep) -> Iterator[str]:
 def _scores(sweep: Sweep) -> Iterator[str]:
     # A metric that no run knows is younger than the runs.
     known = {m for run in sweep.runs if run.final for m in run.final}
+    unscored: dict[str, list[str]] = {}
     for run in sweep.runs:
-        missing = [m for m in METRICS if m in known and run.final and run.final.get(m) is None]
+        missing = [m for m in METRICS if m in run.final and run.final[m] is None]
         if missing:
             yield f"Run {run.id} has no final {_join(missing)}: an utterance could not be scored."
+        absent = [m for m in METRICS if m in known and run.final and m not in run.final]
+        if absent:
+            unscored.setdefault(_join(absent), []).append(run.id)
+    for what, ids in unscored.items():
+        yield f"Not scored on {what}, which others are: {_join(ids, 4)} (`wg score RUN` adds it)."
     found = [v for r in sweep.runs if r.final and (v := r.final.get("pesq_wb")) is not None]
     if found and max(found) < _POOR_PESQ:
         yield (

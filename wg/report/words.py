@@ -18,6 +18,24 @@ def clock_words(kind: Kind) -> str:
     return "process CPU seconds" if kind == "cpu" else "wall seconds"
 
 
+# What sets arms apart, the nearest to the published training first: in another division an arm
+# solves another problem.
+DIVISIONS = {
+    "system": "the same mathematics up to rounding",
+    "algorithm": "the same network, trained another way",
+    "model": "another network, or another signal before it",
+    "warm-started": "begins with another run's weights",
+}
+
+
+def across(arm: str, other: str, divisions: Mapping[str, str]) -> str:
+    """What to add to a sentence that compares two arms; empty within a division."""
+    a, b = divisions[arm], divisions[other]
+    if a == b:
+        return ""
+    return f" Across divisions: `{arm}` is {a} ({DIVISIONS[a]}), `{other}` is {b} ({DIVISIONS[b]})."
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """``digits`` significant digits, without an exponent where the size is ordinary."""
     if value is None:
@@ -75,8 +93,38 @@ def factor_with_interval(s: Mapping[str, Any] | None) -> str:
     return f"{factor(s)} ({number(s['low'])} to {number(s['high'])})"
 
 
-def headline_sentence(results: Mapping[str, Any], speed: SpeedUp | None) -> str:
-    """The answer in one or two sentences, with its uncertainty."""
+def probability(p: float | None) -> str:
+    """A p-value as a cell."""
+    if p is None:
+        return MISSING
+    if p < 1e-4:
+        return "< 0.0001"
+    return "1" if p > 0.9995 else number(p, 3 if p >= 0.1 else 2)
+
+
+def contribution(c: Mapping[str, Any]) -> str:
+    """A strategy's factor as a cell, bounds said as bounds."""
+    return factor({"estimate": c["factor"], "bound": c["bound"]})
+
+
+def limits(c: Mapping[str, Any]) -> str:
+    """Its interval; of a bound only the side that is one."""
+    low, high = c["low"], c["high"]
+    if low is None and high is None:
+        return MISSING
+    if high is None:
+        return f"above {number(low)}{_TIMES}"
+    if low is None:
+        return f"below {number(high)}{_TIMES}"
+    return f"{number(low)} to {number(high)}"
+
+
+def headline_sentence(
+    results: Mapping[str, Any], speed: SpeedUp | None, comparisons: int = 1
+) -> str:
+    """The answer in a few sentences, with its uncertainty; a comparison across divisions says so.
+
+    ``comparisons`` > 1: ``speed`` has the interval that holds for so many arms together."""
     winner, baseline, target = results["winner"], results["baseline"], results["target"]
     arm = winner["arm"]
     n_arms = len(results["ranking"])
@@ -94,11 +142,18 @@ def headline_sentence(results: Mapping[str, Any], speed: SpeedUp | None) -> str:
         return (
             f"The baseline `{baseline}` reached target `{target['name']}` in "
             f"{seconds(mean['restricted_mean_seconds'])} ({results['clock']['words']}, mean of "
-            f"{_count(mean['reached'], 'seed')}); {alone}."
+            f"{count(mean['reached'], 'seed')}); {alone}."
         )
     clock = results["clock"]["words"]
     sentence = f"`{arm}` reached target `{target['name']}` {_times(speed)} `{baseline}`"
-    return f"{sentence} ({_uncertainty(speed)}, {_count(speed.n, 'seed')}, {clock}).{_doubt(speed)}"
+    how = _uncertainty(speed)
+    if comparisons > 1 and speed.interval == "95% t-interval":
+        how += f", jointly with those of all {comparisons} arms"
+    divisions = {a["arm"]: a["division"] for a in results["arms"]}
+    return (
+        f"{sentence} ({how}, {count(speed.n, 'seed')}, {clock}).{_doubt(speed)}"
+        f"{_not_shown(results, arm, speed)}{across(arm, baseline, divisions)}"
+    )
 
 
 def _times(speed: SpeedUp) -> str:
@@ -126,5 +181,16 @@ def _doubt(speed: SpeedUp) -> str:
     return ""
 
 
-def _count(n: int, what: str) -> str:
+def _not_shown(results: Mapping[str, Any], arm: str, speed: SpeedUp) -> str:
+    """Of a bound, which has no interval to look at: that the tests do not bear it out."""
+    sooner = ((results.get("evidence") or {}).get("sooner") or {}).get("arms", {}).get(arm)
+    if speed.bound == "exact" or sooner is None or sooner["shown"]:
+        return ""
+    if sooner["n"] < 3:
+        return " That is too few seeds to tell it from chance."
+    p = probability(sooner["t_holm"])
+    return f" So few and unequal runs do not rule out chance (one-sided p up to {p})."
+
+
+def count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"

@@ -12,10 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from wg.commit import code_commit
 from wg.errors import EXIT_USER_ERROR
 from wg.files import read_json
-from wg.measure.record import read_events, status
+from wg.measure.record import read_events, scores, status
 from wg.sweep.session import Outcome, Result, known_to_the_session, stopping
 
 # Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
@@ -34,6 +36,7 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     if status(read_events(run_dir)) == "finished" and (run_dir / "final").exists():
         made, now = read_json(run_dir / "run.json").get("commit"), code_commit()
         note = "" if made == now else f"; by code {_brief(made)}, this is {_brief(now)}"
+        note += _unscored(run_dir)
         print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)}{note})", flush=True)
         return Outcome(arm, seed, "skipped", where)
     env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
@@ -65,6 +68,15 @@ def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result,
     if end["status"] == "interrupted" or code in (130, -signal.SIGINT, -signal.SIGTERM):
         return "interrupted", where, end["reason"]
     return "failed", where, end["reason"] or f"exit code {code}; see {where}/log.txt"
+
+
+def _unscored(run_dir: Path) -> str:
+    """What a finished run lacks of the metrics that are asked for now, and how to have it."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    final = scores(read_events(run_dir), "held_out")
+    wanted = (config.get("evaluation") or {}).get("metrics") or ()
+    lacking = [m for m in wanted if final and m not in final[-1]["metrics"]]
+    return f"; `wg score` adds its {', '.join(lacking)}" if lacking else ""
 
 
 def _brief(commit: str | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from wg.commit import code_commit
 from wg.errors import UserError
@@ -28,12 +29,27 @@ def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
         group = key.split(".", 1)[0].split("/", 1)[0]
-        if group in _NOT_ARM:
+        if group in _NOT_ARM or key == "evaluation.metrics":
             continue
         if override in ("strategy=[]", "strategy="):
             continue
+        if override.startswith("++strategy={"):
+            changes += _row(override)
+            continue
         changes.append(override.replace("strategy=", "+").replace("strategy.", ""))
     return " ".join([str(config["recipe"]), *changes])
+
+
+def _row(override: str) -> list[str]:
+    """A row of a design, ``++strategy={a:{},b:{x:1}}``, as ``+[a,b(x=1)]``: strategies and what
+    the recipe sets of them."""
+    added = OverridesParser.create().parse_override(override).value()
+    assert isinstance(added, Mapping)
+    names = []
+    for name, settings in added.items():
+        given = ",".join(f"{k}={v}".replace(" ", "") for k, v in (settings or {}).items())
+        names.append(f"{name}({given})" if given else str(name))
+    return [f"+[{','.join(names)}]"] if names else []
 
 
 def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
@@ -53,16 +69,16 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     except OSError as e:
         raise UserError(f"out={config['out']} cannot be written ({e.strerror}).") from None
     if (run_dir / "run.json").exists():
-        same = identity(yaml.safe_load((run_dir / "config.yaml").read_text())) == key
-        if not same:
+        written = yaml.safe_load((run_dir / "config.yaml").read_text())
+        if identity(written) != key:
             raise UserError(
                 f"{run_dir / 'config.yaml'} was changed by hand: it is not the configuration that "
                 "the directory is named after; delete the directory to start again."
             )
         _judge_by(run_dir, config.get("target"))
+        _score_on(run_dir, written, config)
         return run_dir
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    write_atomic(run_dir / "config.yaml", text.encode())
+    _write_config(run_dir, config)
     write_json(
         run_dir / "run.json",
         {
@@ -86,6 +102,19 @@ def _judge_by(run_dir: Path, target: Any) -> None:
     info = read_json(run_dir / "run.json")
     if info.get("target") != target:
         write_json(run_dir / "run.json", {**info, "target": target})
+
+
+def _score_on(run_dir: Path, written: dict[str, Any], config: Mapping[str, Any]) -> None:
+    """Nor are the metrics that it is scored on: what is not scored yet will be on the newest."""
+    metrics = (config.get("evaluation") or {}).get("metrics")
+    if metrics and (written.get("evaluation") or {}).get("metrics") != metrics:
+        evaluation = {**(written.get("evaluation") or {}), "metrics": list(metrics)}
+        _write_config(run_dir, {**written, "evaluation": evaluation})
+
+
+def _write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    write_atomic(run_dir / "config.yaml", text.encode())
 
 
 def runs_in(sweep_dir: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wg.errors import UserError
 from wg.flow import WaveGlow
+from wg.flow.flops import computed, step_flops
 from wg.flow.grow import sleep, starting_flows, wake
 from wg.flow.width import channels_of, set_width, silence
 from wg.plan import EvalWeights, Plan
@@ -30,6 +31,8 @@ class WaveGlowModule(L.LightningModule):
         self.average: EvalWeights | None = None
         self._average_state: dict[str, Any] | None = None
         self.guard = Guard()
+        # Spent so far, over all ranks; None: unknown, of a run whose beginning did not count them.
+        self.model_flops: int | None = 0
         # Segments of the longest length that are computed at a time; None: a whole batch.
         self.micro_batch = plan.micro_batch or None
         self._longest = longest_segment(plan)
@@ -112,9 +115,16 @@ class WaveGlowModule(L.LightningModule):
         """After each step. Called by the recorder, which Lightning calls before a module's own
         end-of-batch hook: what it records must include this step."""
         self._data.advance(batch[1].numel() * self.trainer.world_size)
+        if self.model_flops is not None:
+            self.model_flops += self.flops_of_step(*batch[1].shape) * self.trainer.world_size
         # A step that was not made is no step of the average either.
         if self.average is not None and self.guard.last.made:
             self.average.update(self.model, self._data.progress)
+
+    def flops_of_step(self, segments: int, samples: int) -> int:
+        """Model FLOPs of a step, of the flows and channels that are computed now."""
+        model = self.model
+        return step_flops(model.config, segments, samples, computed(model.active), model.width)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         if self.plan.optimizer is not None:
@@ -140,6 +150,7 @@ class WaveGlowModule(L.LightningModule):
         checkpoint["wg"] = {
             "active": list(self.model.active),
             "guard": self.guard.state_dict(),
+            "model_flops": self.model_flops,
             "average": self.average.state_dict() if self.average is not None else None,
             # Nothing here draws from the global generator; a strategy may.
             "rng": torch.get_rng_state(),
@@ -151,6 +162,7 @@ class WaveGlowModule(L.LightningModule):
         self.model.active = list(state["active"])
         self._average_state = state["average"]
         self.guard.load_state_dict(state["guard"])
+        self.model_flops = state.get("model_flops")
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())

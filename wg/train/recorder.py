@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from wg.checkpoint.weights import save_weights
 from wg.measure.clock import Clock, Kind, headline
+from wg.measure.energy import EnergyMeter
 from wg.measure.record import Record
 from wg.train.build import Job
 from wg.train.checkpoint import prune, step_path
@@ -39,9 +40,11 @@ class Recorder(L.Callback):
         kind: Kind,
         say: Callable[[str], None],
         record: Record | None,
+        energy: EnergyMeter | None = None,
     ) -> None:
         self.job, self.run_dir, self.clock, self.kind, self.say = job, run_dir, clock, kind, say
         self.record = record
+        self.energy = energy or EnergyMeter([], missing=["this rank has no meter"])
         self.grid = job.settings.grid()
         self.next_index = 0
         self.interrupted: str | None = None
@@ -76,6 +79,7 @@ class Recorder(L.Callback):
         self.next_index = self._passed()
         self._began = (seen, headline(self.clock.totals(), self.kind))
         self.clock.push("train")
+        self.energy.start()
 
     def on_train_batch_end(
         self,
@@ -97,7 +101,7 @@ class Recorder(L.Callback):
             self._diverge(trainer, batch, hopeless)
             return
         if data.step % settings.log_every == 0 or done:
-            with self.clock("log"):
+            with self.clock("log"), self.energy.paused():
                 self._log(trainer)
         if due:
             self._snapshot(trainer)
@@ -112,6 +116,7 @@ class Recorder(L.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.energy.stop()
         self.clock.pop()
         for s, handler in self._handlers.items():
             signal.signal(s, handler)
@@ -135,7 +140,7 @@ class Recorder(L.Callback):
         self.diverged = why
         if self.record is None:
             return
-        with self.clock("log"):
+        with self.clock("log"), self.energy.paused():
             found = roll_back(
                 self.job, self.run_dir, batch, why, trainer.precision_plugin.forward_context
             )
@@ -173,9 +178,19 @@ class Recorder(L.Callback):
             active_channels=self.job.module.model.width or self.job.module.model.config.n_channels,
             skipped_steps=self.job.module.guard.skipped,
             nonfinite_steps=self.job.module.guard.nonfinite,
+            model_flops=self.job.module.model_flops,
+            joules=self.energy.joules,
             clock=totals,
         )
         self._progress(loss, totals)
+
+    def cost(self) -> dict[str, Any]:
+        """Fields of a record beside the clock: what training has taken so far."""
+        return {
+            "model_flops": self.job.module.model_flops,
+            "joules": self.energy.joules,
+            "joules_of": self.energy.of,
+        }
 
     def _passed(self) -> int:
         """Points of the grid that the audio seen has reached; the next one has this index."""
@@ -209,7 +224,7 @@ class Recorder(L.Callback):
         # Where one step passed several points, the last of them names the snapshot.
         self.next_index = max(self._passed(), self.next_index + 1)
         index = self.next_index - 1
-        with self.clock("checkpoint"):
+        with self.clock("checkpoint"), self.energy.paused():
             if self.record is not None:
                 folder = Path("snapshots") / f"{index:04d}"
                 digest = save_weights(
@@ -224,6 +239,7 @@ class Recorder(L.Callback):
                     step=data.step,
                     audio_seconds=round(data.audio_seconds, 6),
                     clock=totals,
+                    **self.cost(),
                     path=str(folder),
                     sha256=digest,
                 )

@@ -38,6 +38,7 @@ from wg.measure.record import status as status_of
 from wg.measure.score import Sigmas, score_run
 from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
+from wg.train.energy import meter_of
 from wg.train.facts import start_facts
 from wg.train.memory import peak_memory
 from wg.train.prepare import prepare
@@ -153,15 +154,15 @@ def _run(run_dir: Path, rank: int) -> int:
                 started = True
         if warning := _diverged_before(earlier):
             say(warning)
-        trained, why = _train(job, run_dir, clock, say, record)
-        stand = {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
+        trained, why = _train(job, run_dir, clock, say, record, stand)
+        stand |= {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
         if trained != "finished":
             stand.update(peak_memory(job.device))
         if record is not None and trained == "finished":
             set_matmul("highest")  # every arm is judged in the same arithmetic
             with clock("eval"):
                 _score(job, run_dir, say, record)
-            _finish(run_dir)
+            finish(run_dir)
         status, reason = trained, why  # only now: a crash while scoring is a failure too
     except UserError as e:
         status, reason = "refused", str(e)
@@ -212,9 +213,15 @@ def _synchronize(settings: Settings) -> Callable[[], None]:
 
 
 def _train(
-    job: Job, run_dir: Path, clock: Clock, say: Log, record: Record | None
+    job: Job,
+    run_dir: Path,
+    clock: Clock,
+    say: Log,
+    record: Record | None,
+    stand: dict[str, Any],
 ) -> tuple[str, str]:
-    """(status, reason) after training to the budget, or as far as it got."""
+    """(status, reason) after training to the budget, or as far as it got; what it has taken goes
+    into ``stand``."""
     if any(e["event"] == "trained" for e in read_events(run_dir)):
         return "finished", ""  # an earlier attempt was stopped while scoring
     resume = newest(run_dir / "checkpoint")
@@ -223,19 +230,24 @@ def _train(
             prepare(job.module.model, job.plan, job.data.stream())
     if resume is not None:
         say(f"resuming from {resume.relative_to(run_dir)}")
-    recorder = Recorder(job, run_dir, clock, headline_kind(job.device.type), say, record)
+    kind = headline_kind(job.device.type)
+    energy = None if record is None else meter_of(job, run_dir)
+    recorder = Recorder(job, run_dir, clock, kind, say, record, energy)
     fit = trainer(job, run_dir, [recorder])
     try:
         fit.fit(job.module, datamodule=job.data, ckpt_path=resume, weights_only=False)
         _part()
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
         return "interrupted", "stopped at once"
+    finally:
+        stand.update(recorder.cost())
     if recorder.diverged is not None:
         return "failed", f"{DIVERGED}{recorder.diverged}"
     if recorder.interrupted:
         return "interrupted", f"{recorder.interrupted} at step {job.data.step}"
     if record is not None:
-        record.write("trained", step=job.data.step, clock=clock.totals(), **peak_memory(job.device))
+        record.write("trained", step=job.data.step, clock=clock.totals(), **recorder.cost(),
+                     **peak_memory(job.device))  # fmt: skip
     return "finished", ""
 
 
@@ -273,10 +285,11 @@ def _score(job: Job, run_dir: Path, say: Log, record: Record) -> None:
         keep=job.settings.snapshots.keep,
         device=job.device,
         say=say,
+        metrics=job.settings.evaluation.metrics,
     )
 
 
-def _finish(run_dir: Path) -> None:
+def finish(run_dir: Path) -> None:
     """The last snapshot is the result; the state to resume from has served."""
     link_final(run_dir, run_dir / snapshots(read_events(run_dir))[-1]["path"])
     shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)

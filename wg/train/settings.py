@@ -13,12 +13,13 @@ from wg.audio.config import DataConfig
 from wg.errors import UserError
 from wg.fields import fill, fit
 from wg.flow.config import FlowConfig
+from wg.measure.metrics import DEFAULT, check_metrics, check_metrics_installed
 from wg.measure.target import Target
 from wg.plan import Base, Plan
 from wg.strategies import check_installed, make_plan
 
 # Keys that say where a run is written, watched and judged. They change nothing in its result,
-# so they are no part of its identity.
+# so they are no part of its identity; nor is evaluation.metrics.
 NOT_IDENTITY = ("arm", "out", "logger", "target")
 
 
@@ -46,11 +47,13 @@ class Snapshots:
 class Evaluation:
     """sigma of the noise; seconds of held-out audio that every snapshot is scored on (whole
     utterances, at least one); the last snapshot is scored on all of it. samples: utterances
-    whose audio is kept for listening."""
+    whose audio is kept for listening. metrics: names of wg.measure.metrics to score; others can
+    be added later (`wg score`), so they are no part of a run's identity."""
 
     sigma: float = 1.0
     grid_seconds: float = 12.0
     samples: int = 2
+    metrics: tuple[str, ...] = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ class Settings:
         _require(limit is None or limit > 0, f"budget.train_seconds={limit} must be positive.")
         logger = self.logger.get("name", "none")
         _require(logger in ("wandb", "none"), f"logger.name={logger!r} must be 'wandb' or 'none'.")
-        Target.from_mapping(self.target)
+        check_metrics(self.evaluation.metrics, "evaluation.metrics")
+        self._check_target()
         mel = self.data.mel
         _require(
             mel.n_mels == self.model.n_mels and mel.hop_length == self.model.upsample_stride,
@@ -131,6 +135,15 @@ class Settings:
             f"{self.model.n_mels} every {self.model.upsample_stride}: set model.n_mels and "
             "model.upsample_stride to the data's.",
         )
+
+    def _check_target(self) -> None:
+        target = Target.from_mapping(self.target)
+        for condition in target.conditions if target else ():
+            _require(
+                condition.metric in self.evaluation.metrics,
+                f"target '{self.target.get('name')}' is about {condition.metric}, which is not "
+                "scored: add it to evaluation.metrics.",
+            )
 
     def grid(self) -> list[float]:
         """Audio seconds at which snapshots are due, from 0; the end of the budget comes on top."""
@@ -153,6 +166,7 @@ class Settings:
         """The recipe applied. Raises StrategyConflict and other user errors."""
         plan = make_plan(self.base(), self.strategy)
         check_installed(self.strategy)
+        check_metrics_installed(self.evaluation.metrics)
         check_steps(plan, (plan.shape or {}).get("n_group", self.model.n_group))
         return plan
 
@@ -183,6 +197,9 @@ def step_shape(plan: Plan, progress: float) -> tuple[int, int]:
 def identity(config: Mapping[str, Any]) -> str:
     """Hash of what determines a run's result: 8 hexadecimal digits."""
     kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
+    evaluation = kept.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        kept["evaluation"] = {k: v for k, v in evaluation.items() if k != "metrics"}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

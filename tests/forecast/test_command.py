@@ -1,0 +1,113 @@
+"""``wg plan``: composes as ``wg train`` does, starts nothing, says its assumptions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from wg.cli import cli
+from wg.errors import UserError
+from wg.forecast.here import Here, solved
+from wg.sweep.compose import configurations
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    # A machine of known speed: tests time nothing.
+    machine = Here("cpu", 1, "cpu", 1e11, 0.5, 1e10, [])
+    monkeypatch.setattr("wg.forecast.run.here", lambda *a: machine)
+
+
+def test_a_sweep_is_what_train_would_run() -> None:
+    runs = configurations(["+sweep=demo"], sweep=True)
+    assert [(r["arm"], r["seed"]) for r in runs] == [
+        (arm, seed) for seed in (0, 1) for arm in ("nvidia", "whiten", "fast", "grow")
+    ]
+    more = configurations(["model=tiny,small", "strategy=[],[bf16]", "seed=3"], sweep=True)
+    assert [r["arm"] for r in more] == [
+        f"nvidia model={m}{s}" for m in ("tiny", "small") for s in ("", " +[bf16]")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sweep", "sentence"),
+    [
+        (["seed=0,1"], False, "needs -m"),
+        (["modle=tiny"], False, "there is no"),
+        (["model=tinny"], True, "did you mean 'tiny'"),
+        (["hydra/sweeper=list"], True, "there is no hydra/sweeper 'list'"),
+    ],
+)
+def test_mistakes_are_one_sentence(overrides: list[str], sweep: bool, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as e:
+        configurations(overrides, sweep)
+    assert "\n" not in str(e.value)
+
+
+def test_the_tables_and_the_json(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli,
+        ["plan", "model=tiny", "--gpus", "1,8", "--hardware", "h100,a100", "--price", "2",
+         "--json", "plan.json"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for words in ("8 x a100", "NOT modelled", "an assumption", "https://", "stated; --measure"):
+        assert words in done.output
+    found = json.loads((tmp_path / "plan.json").read_text())
+    (arm,) = found["arms"]
+    assert found["format"] == "wg-plan/1"
+    assert [(f["hardware"], f["gpus"]) for f in arm["forecasts"]] == [
+        ("h100", 1), ("h100", 8), ("a100", 1), ("a100", 8),
+    ]  # fmt: skip
+    assert arm["model_flops"] == arm["steps"] * arm["model_flops_a_step"]
+    assert arm["forecasts"][0]["money"] == pytest.approx(2 * arm["forecasts"][0]["gpu_hours"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plan.json"]  # nothing was started
+
+
+def test_runs_of_a_sweep_are_summed() -> None:
+    done = CliRunner().invoke(
+        cli, ["plan", "-m", "model=tiny", "recipe=nvidia,fast", "seed=0,1,2", "--hardware", "none"]
+    )
+    assert done.exit_code == 0, done.output
+    rows = {line.split()[0]: line.split() for line in done.output.splitlines() if line.strip()}
+    assert rows["all"][1] == "6"
+    assert "GPUs" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--gpus", "0"], ["--gpus", "1,2048"], ["--hardware", "h101"], ["--efficiency", "2"],
+     ["batch_size=0"], ["model=none"]],
+)  # fmt: skip
+def test_a_users_mistake_ends_with_2(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wg.cli import main
+
+    monkeypatch.setattr("sys.argv", ["wg", "plan", "model=tiny", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("wg: ")
+    assert said.count("\n") == 1
+
+
+def test_two_steps_tell_two_rates() -> None:
+    """Of 1e11 FLOP/s products at 80% and 5e9 bytes a second."""
+    steps = [
+        {"flops": f, "moved": m, "seconds": f / 0.8e11 + m / 5e9}
+        for f, m in ((4e10, 9e8), (1e10, 6e8))
+    ]
+    efficiency, bandwidth = solved(steps, 1e11, 1e10)
+    assert (efficiency, bandwidth) == (pytest.approx(0.8), pytest.approx(5e9))
+    # Noise made the short step slower than the long one: the bandwidth is the copy's.
+    steps[1]["seconds"] = 2.0
+    efficiency, bandwidth = solved(steps, 1e11, 1e10)
+    assert bandwidth == 1e10
+    assert efficiency == pytest.approx(4e10 / 1e11 / (steps[0]["seconds"] - 0.09))
