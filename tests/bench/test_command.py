@@ -75,7 +75,8 @@ def test_an_interrupt_ends_the_child() -> None:
     """Ctrl-C while a child measures: nothing of it is left."""
     code = (
         "import os, signal, sys, threading, subprocess\n"
-        "from dataclasses import asdict\n"
+        # Started in the background by a shell without job control, it would ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from wg.bench import run\n"
         "from wg.bench.variants import Sizes, plain\n"
         "children = []\n"
