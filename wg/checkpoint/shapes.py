@@ -112,9 +112,8 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
 
     Computed, not built: a damaged file may describe a model that no memory holds.
     """
-    c, M = config, config.n_mels
+    c = config
     shapes: Shapes = _ways(config)
-    n_cond = {"upsampled": M * c.n_group, "interpolated": M, "frame_rate": 2 * M}[c.conditioning]
 
     def conv(name: str, n_out: int, n_in: int, kernel: int = 1) -> None:
         shapes[f"{name}.bias"] = (n_out,)
@@ -130,7 +129,7 @@ def expected_shapes(config: FlowConfig, folded: Callable[[str], bool]) -> Shapes
         if c.actnorm:
             shapes[f"actnorm.{k}.offset"] = shapes[f"actnorm.{k}.log_scale"] = (n, 1)
         conv(f"WN.{k}.start", c.n_channels, half)
-        conv(f"WN.{k}.cond_layer", 2 * c.n_channels * c.n_layers, n_cond)
+        conv(f"WN.{k}.cond_layer", 2 * c.n_channels * c.n_layers, c.cond_channels)
         for i in range(c.n_layers):
             both = 2 if i < c.n_layers - 1 else 1  # the last layer has no residual half
             conv(f"WN.{k}.in_layers.{i}", 2 * c.n_channels, c.n_channels, c.kernel_size)

@@ -53,7 +53,7 @@ class TransposedConv(nn.ConvTranspose1d):
         )
         self.n_group, self.hop = config.n_group, config.upsample_stride
         self.composed = self.fused = False
-        self.channels = config.n_mels * config.n_group
+        self.channels = config.cond_channels
         self.before = -(-config.upsample_kernel // config.upsample_stride) - 1
         self.after = 0
 
@@ -128,7 +128,7 @@ class Interpolation(nn.Module):
         super().__init__()
         self.n_group, self.hop = config.n_group, config.upsample_stride
         self.groups_per_frame = self.hop // self.n_group
-        self.channels = config.n_mels
+        self.channels = config.cond_channels
         self.register_buffer("mean", torch.zeros(config.n_mels, 1))
         self.register_buffer("std", torch.ones(config.n_mels, 1))
 
@@ -190,7 +190,6 @@ class FrameEncoder(Interpolation):
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__(config)
-        self.channels = 2 * config.n_mels
         self.wide = nn.Conv1d(config.n_mels, self.channels, 5)
         self.narrow = nn.Conv1d(self.channels, self.channels, 3)
 

@@ -75,6 +75,12 @@ class FlowConfig:
         """Channels that flow ``k`` works on."""
         return self.n_group - self.n_early_size * (k // self.n_early_every)
 
+    @property
+    def cond_channels(self) -> int:
+        """Channels of the mel's context, which each flow's ``cond_layer`` reads."""
+        ways = {"upsampled": self.n_group, "interpolated": 1, "frame_rate": 2}
+        return self.n_mels * ways[self.conditioning]
+
     def swaps(self, k: int) -> bool:
         """Whether flow ``k`` transforms the first half of its channels instead of the second."""
         return self.swap_odd_halves and k % 2 == 1

@@ -61,7 +61,7 @@ def parameters(config: FlowConfig) -> int:
     for k in range(config.n_flows):
         c = config.channels(k)
         total += c * c + (2 * c if config.actnorm else 0)
-        total += normed(c // 2, C) + normed(_read_by_cond(config), 2 * C * L)
+        total += normed(c // 2, C) + normed(config.cond_channels, 2 * C * L)
         total += L * normed(C, 2 * C, config.kernel_size)
         total += (L - 1) * normed(C, 2 * C) + normed(C, C) + c * C + c
     return total
@@ -80,17 +80,9 @@ def _mel_path(config: FlowConfig, samples: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _read_by_cond(config: FlowConfig) -> int:
-    """Channels that ``cond_layer`` reads."""
-    M = config.n_mels
-    return {"upsampled": M * config.n_group, "interpolated": M, "frame_rate": 2 * M}[
-        config.conditioning
-    ]
-
-
 def _conditioning(config: FlowConfig, C: int, samples: int) -> tuple[int, bool]:
     """(multiplications of a segment in one flow's projection, whether they read the mel)."""
-    weights = _read_by_cond(config) * 2 * C * config.n_layers
+    weights = config.cond_channels * 2 * C * config.n_layers
     if config.conditioning == "upsampled":
         return weights * (samples // config.n_group), False
     # At the rate of frames, with one frame more than they cover; then interpolated.

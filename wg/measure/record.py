@@ -174,6 +174,17 @@ def scale_ends(events: list[Event]) -> dict[str, dict[str, float | None]]:
     return found
 
 
+def attempt_spans(events: list[Event]) -> tuple[tuple[float, float], ...]:
+    """(first, last) Unix seconds of every attempt to train. `wg score` is none: it starts
+    nothing."""
+    times: dict[int, list[float]] = {}
+    started = {e["attempt"] for e in events if e["event"] == "start"}
+    for e in events:
+        if e["attempt"] in started:
+            times.setdefault(e["attempt"], []).append(e["time"])
+    return tuple((min(t), max(t)) for _, t in sorted(times.items()))
+
+
 def _latest(events: list[Event], kind: str, key: Callable[[Event], int]) -> list[Event]:
     by_key: dict[int, Event] = {}
     for e in events:

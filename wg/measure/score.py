@@ -148,11 +148,12 @@ def score_run(
     taken = snapshots(events)
     rate = mel.sampling_rate
     grid = grid_utterances(store, grid_seconds, rate)
+    known = {s: scores(events, s) for s in ("grid", "held_out")}
     filled = gone = 0
     for n, snap in enumerate(taken):
         last = n == len(taken) - 1
         sets = {"grid": grid, **({"held_out": store.held_out} if last else {})}
-        lacking = {s: _lacking(events, s, snap, metrics) for s in sets}
+        lacking = {s: _lacking(known[s], snap, metrics) for s in sets}
         todo = [s for s in sets if lacking[s]]
         folder = run_dir / snap["path"]
         if todo and not folder.exists():
@@ -192,15 +193,9 @@ def score_run(
     return Scored(filled, gone, len(taken))
 
 
-def _lacking(
-    events: list[Event], which: str, snap: Event, metrics: Sequence[str]
-) -> tuple[str, ...]:
-    """Those of ``metrics`` that the snapshot's weights have no score of on a set."""
-    found = [
-        e
-        for e in scores(events, which)
-        if e["index"] == snap["index"] and e.get("sha256") == snap["sha256"]
-    ]
+def _lacking(known: list[Event], snap: Event, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``metrics`` that the snapshot's weights have no score of among a set's."""
+    found = [e for e in known if e["index"] == snap["index"] and e.get("sha256") == snap["sha256"]]
     return tuple(m for m in metrics if not found or m not in found[0]["metrics"])
 
 

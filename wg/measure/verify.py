@@ -8,12 +8,12 @@ seconds, the calendar and the clocks have to tell one story.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from wg.measure.record import Event
+from wg.measure.record import Event, snapshots
 
 # Seconds of calendar time that two readings of two clocks may be apart.
 SLACK = 1.0
@@ -149,19 +149,18 @@ def _sum(e: Event, kind: str) -> float:
 
 def _grid(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator[str]:
     """Snapshots are the grid's, each at the first step past its point."""
-    taken = _latest(events)
-    for e in taken.values():
+    taken = snapshots(list(events))
+    for e in taken:
         if e["index"] < 0 or (e["index"] == 0) != (e["step"] == 0):
             yield f"snapshot {e['index']} was taken at step {e['step']}"
-    by_index = [taken[i] for i in sorted(taken)]
-    for a, b in pairwise(by_index):
+    for a, b in pairwise(taken):
         if b["audio_seconds"] <= a["audio_seconds"]:
             yield f"snapshot {b['index']} is no later than snapshot {a['index']}"
 
 
 def _scores(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator[str]:
     """Scores are of the snapshots on record, of the same utterances, and their means are means."""
-    taken = _latest(events)
+    taken = {e["index"]: e for e in snapshots(list(events))}
     heard: dict[str, set[str]] = {}
     for e in events:
         if e["event"] != "score":
@@ -196,7 +195,7 @@ def _ends(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator[str]:
         last = next((e for e in reversed(events) if e["event"] == "end"), None)
         yield "the run has not finished" + (f": it is {last['status']}" if last else "")
         return
-    taken = _latest(events)
+    taken = {e["index"]: e for e in snapshots(list(events))}
     budget = config.get("budget") or {}
     planned, limit = budget.get("audio_seconds"), budget.get("train_seconds")
     last_seen = max((e["audio_seconds"] for e in taken.values()), default=0.0)
@@ -206,10 +205,6 @@ def _ends(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator[str]:
     missing = sorted(set(taken) - scored)
     if missing:
         yield f"snapshots {', '.join(map(str, missing))} have no score: run `wg score` on it"
-
-
-def _latest(events: Iterable[Event]) -> dict[int, Event]:
-    return {e["index"]: e for e in events if e["event"] == "snapshot"}
 
 
 CHECKS: tuple[Check, ...] = (_attempts, _order, _amounts, _clocks, _grid, _scores, _ends)

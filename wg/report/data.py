@@ -13,7 +13,15 @@ import yaml  # type: ignore[import-untyped]
 from wg.errors import UserError, nearest
 from wg.files import read_json
 from wg.measure.clock import Kind, headline
-from wg.measure.record import Event, last_clock, read_events, scores, snapshots, status
+from wg.measure.record import (
+    Event,
+    attempt_spans,
+    last_clock,
+    read_events,
+    scores,
+    snapshots,
+    status,
+)
 from wg.measure.target import Point, Target
 from wg.report.names import short_names
 
@@ -240,7 +248,7 @@ def read_run(folder: Path, kind: Kind) -> Run:
         utterances=(held_out[-1].get("utterances") or {}) if held_out else {},
         samples=samples[-1] if samples else None,
         peak=_peak(trained[-1] if trained else {}),
-        spans=_spans(events),
+        spans=attempt_spans(events),
         attempts=len(starts),
         nonfinite=max((int(e.get("nonfinite_steps") or 0) for e in events), default=0),
         target=Target.from_mapping(identity.get("target")),
@@ -289,17 +297,6 @@ def _spent(events: list[Event], kind: Kind, donor: float) -> dict[str, float]:
             "steps": 0.0,
         }
     return _at(taken[-1], kind, donor)
-
-
-def _spans(events: list[Event]) -> tuple[tuple[float, float], ...]:
-    """(first, last) Unix seconds of every attempt to train. `wg score` is none: it starts
-    nothing."""
-    times: dict[int, list[float]] = {}
-    started = {e["attempt"] for e in events if e["event"] == "start"}
-    for e in events:
-        if e["attempt"] in started:
-            times.setdefault(e["attempt"], []).append(e["time"])
-    return tuple((min(t), max(t)) for _, t in sorted(times.items()))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

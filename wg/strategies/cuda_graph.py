@@ -1,18 +1,10 @@
-import torch
-
 from wg.plan import Plan
-from wg.strategies.registry import strategy
-
-
-def _missing() -> str:
-    if torch.cuda.is_available():
-        return ""
-    return "needs a GPU, and this PyTorch sees none: take it out of the recipe or see `wg doctor`."
+from wg.strategies.registry import gpu_missing, strategy
 
 
 @strategy(
     kind="system",
-    missing=_missing,
+    missing=gpu_missing,
     refuses={
         "fused_wn": "a graph is traced through PyTorch's own operations",
         "reversible": "its hand-written way back is closed to the tracer",

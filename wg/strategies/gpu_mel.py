@@ -1,16 +1,9 @@
-import torch
-
 from wg.plan import Plan
-from wg.strategies.registry import strategy
+from wg.strategies.registry import gpu_missing, strategy
 
 
 def _missing() -> str:
-    if torch.cuda.is_available():
-        return ""
-    return (
-        "needs a GPU, and this PyTorch sees none: take it out of the recipe (mels are then "
-        "computed on the CPU) or see `wg doctor`."
-    )
+    return gpu_missing(" (mels are then computed on the CPU)")
 
 
 @strategy(kind="system", missing=_missing)

@@ -128,6 +128,18 @@ def check_hyperparameters(s: Strategy, given: Mapping[str, Any]) -> dict[str, An
     return checked
 
 
+def gpu_missing(otherwise: str = "") -> str:
+    """``missing`` of a strategy that only a GPU can have; ``otherwise``: what is without it."""
+    import torch  # a registry is read by programs that need none
+
+    if torch.cuda.is_available():
+        return ""
+    return (
+        "needs a GPU, and this PyTorch sees none: take it out of the recipe"
+        f"{otherwise} or see `wg doctor`."
+    )
+
+
 def require(condition: bool, sentence: str) -> None:
     """For strategies: a hyperparameter's range, told in one sentence when it is left."""
     if not condition:

@@ -17,7 +17,7 @@ import yaml
 from wg.commit import code_commit
 from wg.errors import EXIT_USER_ERROR
 from wg.files import read_json
-from wg.measure.record import read_events, scores, status
+from wg.measure.record import Event, read_events, scores, status
 from wg.sweep.session import Outcome, Result, known_to_the_session, stopping
 
 # Left by an outer launcher (SLURM, torchrun, W&B, Lightning), they would tell the run that it is
@@ -33,10 +33,11 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEX
 def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outcome:
     """Train and score the run, or skip it when it is finished, or resume it when it is not."""
     where = str(run_dir)
-    if status(read_events(run_dir)) == "finished" and (run_dir / "final").exists():
+    events = read_events(run_dir)
+    if status(events) == "finished" and (run_dir / "final").exists():
         made, now = read_json(run_dir / "run.json").get("commit"), code_commit()
         note = "" if made == now else f"; by code {_brief(made)}, this is {_brief(now)}"
-        note += _unscored(run_dir)
+        note += _unscored(run_dir, events)
         print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)}{note})", flush=True)
         return Outcome(arm, seed, "skipped", where)
     env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
@@ -45,11 +46,10 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     if ranks > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
     command += ["wg.train.run", where]
-    before = len(read_events(run_dir))
     process = subprocess.Popen(command, env=env)
     with known_to_the_session(process):
         code = process.wait()
-    return Outcome(arm, seed, *_verdict(run_dir, before, code, ranks))
+    return Outcome(arm, seed, *_verdict(run_dir, len(events), code, ranks))
 
 
 def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result, str, str]:
@@ -70,10 +70,10 @@ def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result,
     return "failed", where, end["reason"] or f"exit code {code}; see {where}/log.txt"
 
 
-def _unscored(run_dir: Path) -> str:
+def _unscored(run_dir: Path, events: list[Event]) -> str:
     """What a finished run lacks of the metrics that are asked for now, and how to have it."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
-    final = scores(read_events(run_dir), "held_out")
+    final = scores(events, "held_out")
     wanted = (config.get("evaluation") or {}).get("metrics") or ()
     lacking = [m for m in wanted if final and m not in final[-1]["metrics"]]
     return f"; `wg score` adds its {', '.join(lacking)}" if lacking else ""

@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from wg.errors import UserError
 from wg.files import read_json, sha256_file
-from wg.measure.record import Event, read_events, snapshots
+from wg.measure.record import Event, attempt_spans, read_events, snapshots
 from wg.measure.verify import check_record
 from wg.train.settings import Settings, identity
 
@@ -246,7 +246,7 @@ def _busiest(runs: list[Subject]) -> tuple[int, list[str]]:
     changes = sorted(
         (at, -leaving, r.name, int(r.start.get("threads") or 1) * int(r.start.get("ranks") or 1))
         for r in runs
-        for span in _spans(r)
+        for span in attempt_spans(r.events)
         for at, leaving in ((span[0], 0), (span[1], 1))
     )
     now: dict[str, int] = {}
@@ -260,15 +260,6 @@ def _busiest(runs: list[Subject]) -> tuple[int, list[str]]:
         if sum(now.values()) > most[0]:
             most = sum(now.values()), list(now)
     return most
-
-
-def _spans(r: Subject) -> list[tuple[float, float]]:
-    """(first, last) second of every attempt that trained."""
-    times: dict[int, list[float]] = {}
-    for e in r.events:
-        times.setdefault(e["attempt"], []).append(e["time"])
-    started = {e["attempt"] for e in r.events if e["event"] == "start"}
-    return [(min(t), max(t)) for attempt, t in times.items() if attempt in started]
 
 
 def _machine(r: Subject) -> str:

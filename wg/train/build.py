@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import Strategy
 
 from wg.audio.cache import default_cache_dir
+from wg.audio.config import DataConfig
 from wg.audio.corpus import Corpus, check_segments, load_corpus
 from wg.audio.store import Store
 from wg.checkpoint.layouts import is_folded, unfold
@@ -26,9 +27,10 @@ from wg.train.compile import check_compiled
 from wg.train.data import SegmentData
 from wg.train.guard import GuardedMixed, GuardedPrecision
 from wg.train.module import WaveGlowModule
+from wg.train.parts import longest_segment
 from wg.train.prepare import compute_as, flow_config, tell_mel
 from wg.train.ranks import ddp_strategy
-from wg.train.settings import Settings, step_shape
+from wg.train.settings import Settings
 
 
 @dataclass
@@ -57,11 +59,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def open_corpus(data: DataConfig, plan: Plan) -> Corpus:
+    """The corpus, checked against every segment length."""
+    return check_segments(load_corpus(data), longest_segment(plan), data.short_clips)
+
+
 def open_store(settings: Settings, plan: Plan) -> tuple[Corpus, Store]:
-    """The corpus, checked against every segment length, and its mels (computed once)."""
-    corpus = load_corpus(settings.data)
-    longest = max(step_shape(plan, i / 1000)[0] for i in range(1001))
-    corpus = check_segments(corpus, longest, settings.data.short_clips)
+    """The corpus and its mels (computed once)."""
+    corpus = open_corpus(settings.data, plan)
     device = plan.mel_device or settings.data.mel_device
     return corpus, Store.prepare(corpus, settings.data.mel, default_cache_dir(), device=device)
 

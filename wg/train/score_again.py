@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from wg.audio.cache import default_cache_dir
-from wg.audio.corpus import check_segments, load_corpus
 from wg.audio.names import shown
 from wg.audio.store import Store
 from wg.console import console
@@ -36,9 +35,9 @@ from wg.measure.record import (
 )
 from wg.measure.score import Scored, Sigmas, score_run
 from wg.strategies import make_plan
-from wg.train.build import resolve_device, set_matmul
+from wg.train.build import open_corpus, resolve_device, set_matmul
 from wg.train.run import finish, interruptible, only_one, read_settings
-from wg.train.settings import Settings, step_shape
+from wg.train.settings import Settings
 
 Say = Callable[[str], None]
 
@@ -127,8 +126,7 @@ def _open_store(
         )
     # Not settings.plan(): a strategy's packages were needed to train, not to score.
     plan = make_plan(settings.base(), settings.strategy)
-    longest = max(step_shape(plan, i / 1000)[0] for i in range(1001))
-    corpus = check_segments(load_corpus(data), longest, data.short_clips)
+    corpus = open_corpus(data, plan)
     trained_on = {e["corpus"]["digest"] for e in events if e["event"] == "start"}
     if trained_on and corpus.digest not in trained_on:
         raise UserError(
