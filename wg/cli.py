@@ -126,7 +126,15 @@ def score(run: Path, metrics: str | None, ends: bool, data_path: Path | None) ->
 @click.option("--target", "targets", multiple=True,
               help="A name in conf/target, or a file; several: the first is the headline's "
               "[the target of the runs].")  # fmt: skip
-def report(sweep: Path, out: Path | None, baseline: str | None, targets: tuple[str, ...]) -> None:
+@click.option("--price", type=click.FloatRange(0),
+              help="Of an hour of a GPU (or of a CPU process), in any currency.")  # fmt: skip
+def report(
+    sweep: Path,
+    out: Path | None,
+    baseline: str | None,
+    targets: tuple[str, ...],
+    price: float | None,
+) -> None:
     """Compare the runs of a sweep: a page, tables, results.json, the winner."""
     from wg.report.build import write_report
     from wg.report.propose import read_target
@@ -134,7 +142,7 @@ def report(sweep: Path, out: Path | None, baseline: str | None, targets: tuple[s
 
     given = [read_target(t, conf_dir() / "target") for t in targets]
     out = out or Path("reports") / sweep.resolve().name
-    write_report(sweep, out, baseline, more_targets=given)
+    write_report(sweep, out, baseline, more_targets=given, price=price)
 
 
 @cli.command()

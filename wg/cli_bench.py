@@ -18,6 +18,7 @@ def bench() -> None:
 
     \b
       wg bench step                     a training step: plain against every system strategy
+      wg bench arms runs/demo           all arms of a sweep, in turns: normalised time
     """
 
 
@@ -82,5 +83,39 @@ def step(
     write(target, findings)
     show(findings, console())
     click.echo(f"written: {target} and {target.with_suffix('.md')}")
+    if not complete:
+        raise click.Abort
+
+
+@bench.command()
+@click.argument("sweep", type=_PATH)
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True,
+              help="Turns of every arm; from 6 on the interval covers 95%.")  # fmt: skip
+@click.option("--baseline", help="Arm that speeds are relative to [plain nvidia].")
+def arms(sweep: Path, rounds: int, baseline: str | None) -> None:
+    """Time the steps of all arms of a sweep in turns, for normalised time.
+
+    Each arm waits in a process of its own, with the configuration of one of its runs, and makes a
+    few steps of every shape when its turn comes. Written into SWEEP as throughput.json, from where
+    `wg report` takes it. Ctrl-C keeps whole rounds.
+    """
+    from wg.bench.arms import bench_arms, check_writable
+    from wg.bench.show import show_arms
+    from wg.console import console
+    from wg.files import write_json
+    from wg.report.read import read_sweep
+    from wg.report.throughput import FILE
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    found = read_sweep(sweep, baseline)
+    check_writable(sweep)
+    command = shlex.join(["wg", *sys.argv[1:]])
+    findings, complete = bench_arms(
+        found, rounds, command, say=lambda text: click.echo(text, err=True)
+    )
+    if findings is not None:
+        write_json(sweep / FILE, findings)
+        show_arms(findings, console())
+        click.echo(f"written: {sweep / FILE}")
     if not complete:
         raise click.Abort

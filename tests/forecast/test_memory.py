@@ -9,8 +9,8 @@ import torch
 
 from wg.files import read_json
 from wg.forecast.memory import Memory, MemoryModel, built, saved_bytes
-from wg.forecast.workload import workload
 from wg.sweep.compose import configurations
+from wg.train.workload import workload
 
 BENCH = Path(__file__).resolve().parents[2] / "reports" / "bench" / "step-small.json"
 

@@ -14,8 +14,8 @@ from wg.forecast.model import (
     share_of_batch,
     step_time,
 )
-from wg.forecast.workload import Workload, workload
 from wg.sweep.compose import configurations
+from wg.train.workload import Workload, workload
 
 # Round numbers; two in a host.
 GPU = Hardware("toy", dict.fromkeys(("fp32", "tf32", "bf16", "fp16"), 1e12), 1e9, 1e11, 1e10, 100,

@@ -15,8 +15,8 @@ from tests.report.known_sweeps import MISSING_IT, TARGET, WriteRun, falling
 from wg.errors import UserError
 from wg.measure.record import Record
 from wg.report.build import print_table, write_report
-from wg.report.data import read_run
 from wg.report.propose import propose_from_sweep
+from wg.report.read import read_run
 
 
 def report(sweep: Path, **how: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import pytest
 
 from wg.flow.flops import computed, step_flops
 from wg.flow.grow import starting_flows
-from wg.forecast.workload import workload
 from wg.measure.energy import EnergyMeter, Source
 from wg.measure.record import last_joules, read_events, snapshots, train_curve
 from wg.sweep.rundir import prepare
@@ -19,6 +18,7 @@ from wg.train.prepare import flow_config
 from wg.train.recorder import Recorder
 from wg.train.run import _run
 from wg.train.settings import Settings, step_shape
+from wg.train.workload import workload
 
 Config = Callable[..., dict[str, Any]]
 GROWING = {

@@ -12,7 +12,7 @@ import pytest
 from wg.errors import UserError
 from wg.measure import score as scoring
 from wg.measure.record import read_events, scale_ends, scores, snapshots, status
-from wg.report.data import read_run
+from wg.report.read import read_run
 from wg.sweep.launch import launch
 from wg.sweep.rundir import prepare
 from wg.train.run import _run, only_one

@@ -46,14 +46,18 @@ def synchronize(device: torch.device) -> None:
 
 
 class Gemm:
-    """A large fp32 matrix product, without TF32: the yardstick of model FLOPs. Half precision and
-    TF32 may surpass it, which is their point."""
+    """A large matrix product: the yardstick of model FLOPs. In fp32, without TF32, half precision
+    and TF32 may surpass it, which is their point; ``arithmetic`` (fp32, tf32, bf16, fp16) makes it
+    the yardstick of what computes in that."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, arithmetic: str = "fp32") -> None:
         self.n = GPU_SIDE if device.type == "cuda" else CPU_SIDE
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(arithmetic, torch.float32)
+        tf32 = arithmetic == "tf32"
+        self.switches = Switches("high" if tf32 else "highest", tf32, cudnn_benchmark=False)
         generator = torch.Generator().manual_seed(0)
         self.a, self.b = (
-            torch.randn(self.n, self.n, generator=generator).to(device) for _ in range(2)
+            torch.randn(self.n, self.n, generator=generator).to(device, dtype) for _ in range(2)
         )
         self.out = torch.empty_like(self.a)
 
@@ -62,7 +66,7 @@ class Gemm:
         return 2 * self.n**3
 
     def __call__(self) -> None:
-        Switches("highest", cudnn_tf32=False, cudnn_benchmark=False).set()
+        self.switches.set()
         torch.mm(self.a, self.b, out=self.out)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +19,8 @@ from wg.bench.step import settings_of
 from wg.bench.variants import PEER, Sizes, Variant, combination, plain, recipe, system_variants
 from wg.commit import code_commit
 from wg.errors import UserError
+from wg.sweep.launch import own_environment
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # bytes: from here on glibc returns freed memory at once, also where it would learn to keep it, and
 # the peak is that of tensors that live together, as the GPU's is.
 MMAP_FROM = 128 * 1024
@@ -73,7 +72,7 @@ def bench_step(
         "complete": complete,
         "date": started.isoformat(timespec="seconds"),
         "commit": code_commit(),
-        "machine": _machine(base),
+        "machine": machine_of(base),
         "model": base["model"],
         "repeats": repeats,
         "rows": [asdict(row) for row in rows],
@@ -100,8 +99,7 @@ def _measure(base: Variant, variant: Variant, repeats: int, say: Say) -> Row:
 
 def _in_a_process(task: dict[str, Any], bar: LateBar) -> dict[str, Any]:
     """What :mod:`wg.bench.measure` found. A process that fails is a finding too."""
-    threads = str(task["variant"]["config"]["threads"])
-    env = {**os.environ, **dict.fromkeys(_THREADS, threads)}
+    env = own_environment(task["variant"]["config"]["threads"])
     if task["what"] == "memory":
         env["MALLOC_MMAP_THRESHOLD_"] = str(MMAP_FROM)
     with tempfile.TemporaryDirectory(prefix="wg-bench-") as tmp:
@@ -129,7 +127,8 @@ def _in_a_process(task: dict[str, Any], bar: LateBar) -> dict[str, Any]:
         return {"refused": f"failed: {reason}"}
 
 
-def _machine(config: Any) -> dict[str, Any]:
+def machine_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a configuration is measured."""
     import torch
 
     from wg.train.build import resolve_device

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 HEAD = ("step", "kind", "times plain's speed", "samples/s", "of GEMM rate", "peak MB", "same loss?")
+ARMS_HEAD = ("arm", "audio s/s", "times the baseline's", "GFLOP/s", "of peak", "arithmetic")
 ORDER = ("same", "other", "WRONG", "refused")
 
 
@@ -24,6 +25,42 @@ def show(findings: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for line in notes(findings):
         console.print(Text(line, style="dim"))
+
+
+def show_arms(findings: Mapping[str, Any], console: Console) -> None:
+    """What ``wg bench arms`` found, on the terminal: the fastest arm first."""
+    table = Table(box=None, pad_edge=False)
+    for i, head in enumerate(ARMS_HEAD):
+        table.add_column(head, overflow="fold", justify="left" if i in (0, 5) else "right")
+    rows = findings["arms"]
+    for name in sorted(rows, key=lambda n: -rows[n].get("audio_seconds_per_second", 0)):
+        table.add_row(*map(Text, arm_cells(name, rows[name])))
+    console.print(table)
+    m = findings["machine"]
+    where = m.get("gpu") or f"{m['cpu']}, {m['cores']} cores"
+    console.print(
+        Text(
+            f"Medians of {findings['rounds']} rounds, in brackets the interval of paired ratios. "
+            "Share of peak: of a large matrix product in the arm's arithmetic, measured in "
+            f"between. {where}; {m['threads']} threads; wg {findings['commit'] or '?'}; "
+            f"{findings['date']}",
+            style="dim",
+        )
+    )
+
+
+def arm_cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row in words."""
+    if row["refused"]:
+        return (name, "-", "-", "-", "-", row["refused"])
+    return (
+        name,
+        f"{row['audio_seconds_per_second']:.3g}",
+        _interval(row["relative"]),
+        f"{row['flops_per_second'] / 1e9:,.0f}",
+        f"{100 * row['share_of_peak']:.0f}%",
+        row["arithmetic"] + ("" if row["finite"] else "; its loss is not finite"),
+    )
 
 
 def markdown(findings: Mapping[str, Any]) -> str:

@@ -34,9 +34,9 @@ from wg.files import read_json, write_json
 from wg.forecast.here import here, solved
 from wg.forecast.memory import MemoryModel
 from wg.forecast.model import all_reduce_seconds
-from wg.forecast.workload import Workload, workload
 from wg.sweep.compose import configurations
 from wg.train.facts import machine
+from wg.train.workload import Workload, workload
 
 # The two numbers are from these, and predict those.
 FROM = (["model=small", "segment_length=16000"], ["model=small", "segment_length=4000"])

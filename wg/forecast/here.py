@@ -17,10 +17,10 @@ from wg.bench.batch import make_batch
 from wg.bench.gauge import Gemm, clock_of, seconds
 from wg.bench.step import OwnStep
 from wg.forecast.memory import MemoryModel
-from wg.forecast.workload import Phase, Workload, workload
 from wg.sweep.compose import configurations
 from wg.train.build import resolve_device
 from wg.train.settings import Settings
+from wg.train.workload import Phase, Workload, workload
 
 # Of the rate of a large fp32 product, without the optimizer: plain training of the small model on
 # one CPU core (reports/plan); of a GPU an assumption.

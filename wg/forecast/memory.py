@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from wg.audio.mel import MelConfig
 from wg.flow import WaveGlow
 from wg.flow.waveglow import nll
-from wg.forecast.workload import Workload
 from wg.plan import Plan
 from wg.train.parts import longest_segment
 from wg.train.prepare import compute_as, tell_mel
+from wg.train.workload import Workload
 
 HOPS = (4, 12)  # of the two short segments
 # Bytes a parameter that weight norm moves: v and w forwards, v, dw and dv backwards.

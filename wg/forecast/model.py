@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from wg.forecast.hardware import Hardware
 from wg.forecast.memory import MemoryModel
-from wg.forecast.workload import Phase, Workload
+from wg.train.workload import Phase, Workload
 
 BACKWARD = 2 / 3  # of a step's arithmetic: what the all-reduce can hide behind
 # Kernels of a step for each flow and each of its layers and one more, counted from PyTorch's

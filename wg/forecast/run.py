@@ -15,9 +15,9 @@ from wg.forecast.hardware import Hardware
 from wg.forecast.here import Here, here
 from wg.forecast.memory import Memory, MemoryModel
 from wg.forecast.model import Assumptions, Forecast, forecast
-from wg.forecast.workload import Workload, workload
 from wg.sweep.compose import Composed, configurations
 from wg.train.settings import identity
+from wg.train.workload import Workload, workload
 
 FORMAT = "wg-plan/1"
 

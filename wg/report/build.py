@@ -14,10 +14,11 @@ from rich.table import Table
 from wg.console import console
 from wg.files import write_atomic, write_json
 from wg.measure.record import finite
-from wg.report.data import read_sweep
 from wg.report.listen import listening
 from wg.report.page import render
+from wg.report.read import read_sweep
 from wg.report.results import results_of
+from wg.report.throughput import read_throughput
 from wg.report.words import MISSING, factor_with_interval, metric_value, probability, seconds
 
 _TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb")
@@ -30,12 +31,13 @@ def write_report(
     say: Callable[[str], None] = print,
     target: Mapping[str, Any] | None = None,
     more_targets: Sequence[Mapping[str, Any]] = (),
+    price: float | None = None,
 ) -> Path:
     """Write index.html, results.json and table.md into ``out_dir``; returns the page's path.
 
     ``baseline`` names the arm that speed-ups are relative to (default: plain `nvidia`);
     ``target`` comes before the targets that the runs were made with, and ``more_targets`` after
-    it.
+    it; ``price`` is money of an hour of a rank's device.
 
     ``say`` gets the warnings, the table and the answer, as text for the terminal.
 
@@ -43,7 +45,8 @@ def write_report(
     """
     sweep = read_sweep(sweep_dir, baseline)
     given = [t for t in (target, *more_targets) if t is not None]
-    results: dict[str, Any] = finite(results_of(sweep, given))
+    throughput = read_throughput(sweep_dir)
+    results: dict[str, Any] = finite(results_of(sweep, given, price, throughput))
     winner = results["winner"]
     utterances, missing = listening(sweep, winner["arm"], winner["seed"])
     page = out_dir / "index.html"

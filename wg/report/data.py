@@ -1,29 +1,15 @@
-"""Reading a sweep's directory: runs, their curves, arms."""
+"""What a report compares: a sweep of arms, their runs and curves (read by wg.report.read)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from wg.errors import UserError, nearest
-from wg.files import read_json
-from wg.measure.clock import Kind, headline
-from wg.measure.record import (
-    Event,
-    attempt_spans,
-    last_clock,
-    read_events,
-    scores,
-    snapshots,
-    status,
-)
+from wg.measure.clock import Kind
+from wg.measure.record import Event
 from wg.measure.target import Point, Target
-from wg.report.names import short_names
 
 # Axes of a curve: headline seconds with the donor's, process CPU and wall seconds of the run
 # alone, audio seconds seen, optimizer steps.
@@ -32,11 +18,13 @@ AXES = ("train_seconds", "cpu_seconds", "wall_seconds", "audio_seconds", "steps"
 
 @dataclass(frozen=True)
 class GridPoint:
-    """A scored snapshot: position on every axis of AXES, and metric -> value or None."""
+    """A scored snapshot: position on every axis of AXES, metric -> value or None, and what else
+    it had taken where that is on record: ``model_flops``, ``joules``."""
 
     index: int
     at: Mapping[str, float]
     metrics: Mapping[str, float | None]
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +34,8 @@ class Run:
     kind        its own headline clock; the sweep's may differ
     spent       position on every axis at its end
     final       mean metrics on all held-out speech; ``utterances``: the same one by one
+    peak        most memory of a rank: bytes, and of what
+    joules_of   what the meter of energy counts, or why there is none
     spans       (first, last) Unix seconds of every attempt
     diverged    it failed because its loss left the numbers, which is an outcome of the recipe
                 (a miss) and not an accident
@@ -68,6 +58,7 @@ class Run:
     utterances: Mapping[str, Mapping[str, float | None]]
     samples: Event | None
     peak: Mapping[str, Any]
+    joules_of: str
     spans: tuple[tuple[float, float], ...]
     attempts: int
     nonfinite: int
@@ -84,6 +75,12 @@ class Run:
     def curve(self, axis: str) -> list[Point]:
         """All metrics against one of AXES."""
         return [(p.at[axis], p.metrics) for p in self.points]
+
+    def cost_curve(self, what: str) -> list[Point] | None:
+        """All metrics against ``model_flops`` or ``joules``; None where that was not recorded."""
+        if not self.points or any(what not in p.cost for p in self.points):
+            return None
+        return [(p.cost[what], p.metrics) for p in self.points]
 
 
 @dataclass
@@ -132,179 +129,3 @@ class Sweep:
     @property
     def runs(self) -> list[Run]:
         return [r for a in self.arms.values() for _, r in sorted(a.runs.items())]
-
-
-def read_sweep(sweep_dir: Path, baseline: str | None = None) -> Sweep:
-    """Every run below ``sweep_dir``, grouped into arms: the baseline first, then by name.
-
-    Errors: UserError when there is no run, none that finished, or no baseline among them.
-    """
-    if not sweep_dir.is_dir():
-        raise UserError(f"{sweep_dir} is no directory: give the `out` of a sweep.")
-    folders = sorted(p.parent for p in sweep_dir.glob("*/run.json"))
-    if not folders:
-        raise UserError(
-            f"{sweep_dir} holds no runs (folders with a run.json): give the `out` of a sweep, or "
-            "train something there first."
-        )
-    kinds = {e["clock_kind"] for f in folders for e in read_events(f) if e["event"] == "start"}
-    # CPU and wall seconds do not compare; wall seconds are recorded on every device.
-    kind: Kind = "cpu" if kinds == {"cpu"} else "wall"
-    runs = [read_run(folder, kind) for folder in folders]
-    short = short_names({r.arm for r in runs})
-    runs = [replace(r, arm=short[r.arm]) for r in runs]
-    if baseline is not None:
-        baseline = short.get(baseline, baseline)
-    kept, excluded = _choose(runs)
-    if not any(r.finished for r in kept):
-        states = ", ".join(f"{r.id} {r.status}" for r in runs[:4])
-        raise UserError(f"no run in {sweep_dir} has finished ({states}): finish the sweep first.")
-    arms: dict[str, Arm] = {}
-    for run in kept:
-        arms.setdefault(run.arm, Arm(run.arm)).runs[run.seed] = run
-    first = find_baseline(arms, baseline)
-    ordered = {n: arms[n] for n in [first, *sorted(set(arms) - {first})]}
-    name = sweep_dir.resolve().name
-    return Sweep(sweep_dir, name, kind, len(kinds) > 1, ordered, first, tuple(excluded))
-
-
-def _choose(runs: list[Run]) -> tuple[list[Run], list[Excluded]]:
-    """One usable run for each arm and seed (the newest), and the rest with the reason."""
-    chosen: dict[tuple[str, int], Run] = {}
-    excluded = []
-    for run in sorted(runs, key=lambda r: r.spans[-1][1] if r.spans else 0.0):
-        if not (run.finished or run.diverged):
-            why = "finished without scores" if run.status == "finished" else run.status
-            why += f" ({run.reason})" if run.reason else ""
-            excluded.append(Excluded(run.id, run.arm, run.seed, why))
-            continue
-        older = chosen.get((run.arm, run.seed))
-        if older is not None:
-            why = f"the same arm and seed as {run.id}, which is newer"
-            excluded.append(Excluded(older.id, older.arm, older.seed, why))
-        chosen[run.arm, run.seed] = run
-    return [chosen[k] for k in sorted(chosen)], sorted(excluded, key=lambda e: e.run)
-
-
-def find_baseline(arms: Mapping[str, Arm], name: str | None) -> str:
-    """The arm that speed-ups are relative to: the named one, or the published recipe `nvidia`
-    with nothing added.
-
-    Errors: UserError listing the arms when there is no such arm, or more than one.
-    """
-    listed = ", ".join(f"'{a}'" for a in sorted(arms))
-    if name is not None:
-        if name not in arms:
-            raise UserError(f"there is no finished arm '{name}'; {nearest(name, arms)}")
-        return name
-    plain = [
-        a
-        for a, arm in arms.items()
-        if arm.any_run.start.get("recipe") == "nvidia" and not arm.strategies
-    ]
-    if len(plain) == 1:
-        return plain[0]
-    if "nvidia" in plain:
-        return "nvidia"
-    what = "more than one arm is" if plain else "no finished arm is"
-    raise UserError(
-        f"{what} the plain recipe `nvidia`: name the baseline with --baseline (arms: {listed})."
-    )
-
-
-def read_run(folder: Path, kind: Kind) -> Run:
-    """One run directory; ``kind`` is the clock that its headline seconds are read from.
-
-    Errors: UserError when run.json or config.yaml is damaged.
-    """
-    identity = read_json(folder / "run.json")
-    events = read_events(folder)
-    starts = [e for e in events if e["event"] == "start"]
-    ends = [e for e in events if e["event"] == "end"]
-    start: Event = starts[-1] if starts else {}
-    donor = float((start.get("donor") or {}).get("train_seconds") or 0.0)
-    held_out = scores(events, "held_out")
-    samples = [e for e in events if e["event"] == "samples"]
-    trained = [e for e in events if e["event"] == "trained"]
-    try:
-        arm, seed = str(identity["arm"]), int(identity["seed"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder / 'run.json'} names no arm and seed; it is not wg's.") from None
-    return Run(
-        id=str(identity.get("id") or folder.name),
-        path=folder,
-        arm=arm,
-        seed=seed,
-        status=status(events),
-        reason=str(ends[-1].get("reason") or "") if ends else "",
-        identity=identity,
-        config=_read_config(folder),
-        start=start,
-        kind=start.get("clock_kind", kind),
-        donor_seconds=donor,
-        spent=_spent(events, kind, donor),
-        points=tuple(_points(events, kind, donor)),
-        final=held_out[-1]["metrics"] if held_out else {},
-        utterances=(held_out[-1].get("utterances") or {}) if held_out else {},
-        samples=samples[-1] if samples else None,
-        peak=_peak(trained[-1] if trained else {}),
-        spans=attempt_spans(events),
-        attempts=len(starts),
-        nonfinite=max((int(e.get("nonfinite_steps") or 0) for e in events), default=0),
-        target=Target.from_mapping(identity.get("target")),
-    )
-
-
-def _peak(event: Event) -> dict[str, Any]:
-    """Peak memory: bytes, and of what."""
-    found = {k: event.get(f"peak_memory_{k}") for k in ("bytes", "of")}
-    return found if found["bytes"] is not None else {}
-
-
-def _at(event: Event, kind: Kind, donor: float) -> dict[str, float]:
-    """A snapshot's position on every axis. Only headline seconds carry the donor: its other
-    costs are not on record."""
-    clock = event["clock"]
-    return {
-        "train_seconds": headline(clock, kind) + donor,
-        "cpu_seconds": headline(clock, "cpu"),
-        "wall_seconds": headline(clock, "wall"),
-        "audio_seconds": float(event["audio_seconds"]),
-        "steps": float(event["step"]),
-    }
-
-
-def _points(events: list[Event], kind: Kind, donor: float) -> list[GridPoint]:
-    scored = {e["index"]: e for e in scores(events, "grid")}
-    return [
-        GridPoint(s["index"], _at(s, kind, donor), scored[s["index"]]["metrics"])
-        for s in snapshots(events)
-        if s["index"] in scored
-    ]
-
-
-def _spent(events: list[Event], kind: Kind, donor: float) -> dict[str, float]:
-    """What the run had used when it ended, on every axis: where a miss is censored."""
-    taken = snapshots(events)
-    if not taken:
-        clock = last_clock(events)
-        own = {k: headline(clock, k) if clock else 0.0 for k in ("cpu", "wall")}  # type: ignore[arg-type]
-        return {
-            "train_seconds": own[kind] + donor,
-            "cpu_seconds": own["cpu"],
-            "wall_seconds": own["wall"],
-            "audio_seconds": 0.0,
-            "steps": 0.0,
-        }
-    return _at(taken[-1], kind, donor)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {folder.name} is not a whole run.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} is not valid YAML ({json.dumps(str(e))[1:60]}).") from None
-    return dict(config) if isinstance(config, Mapping) else {}

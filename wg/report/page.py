@@ -38,6 +38,7 @@ def render(
         number=words.number,
         plain=lambda value: words.MISSING if value is None else f"{value:g}",
         seconds=words.seconds,
+        scaled=words.scaled,
         factor=words.factor,
         interval=words.interval,
         contribution=words.contribution,

@@ -11,7 +11,7 @@ import yaml
 from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.target import propose_target
-from wg.report.data import read_sweep
+from wg.report.read import read_sweep
 
 _HEAD = """\
 # A frozen quality target: change its name when you change its values.

@@ -10,6 +10,14 @@
     baseline, seeds, clock, budget, corpus, evaluation, model, machines, versions, commits
     metrics    name -> unit, direction, description
     arms       a list, the baseline first; division, time_to_target, speed_up, final, runs ...
+    cost       price, energy_meters (what is counted, or why nothing), arms: name ->
+      model_flops, joules, money   until the target: seeds (null: missed), spent, mean, missed;
+                    null where nothing is known
+      flops_per_second, peak_memory (bytes, of, ranks)
+      normalised   null without `wg bench arms`: its command, complete, date, commit, machine,
+                    rounds, arms: name -> refused, audio_seconds_per_second, relative (to the
+                    baseline: median, low, high, coverage, n), flops_per_second, arithmetic,
+                    gemm_flops_per_second, share_of_peak, finite, time_to_target, speed_up
     evidence   null without a target; else, each null where there is nothing to say:
       alpha         0.05
       sooner        words (what n can show), arms: name -> n, t, t_holm (one-sided p against the
@@ -38,7 +46,6 @@ Infinite times (misses) are null; ``reached`` and ``missed`` count them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -46,11 +53,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from wg.measure.metrics import METRICS, metric_info
-from wg.measure.stats import SpeedUp
-from wg.measure.target import Target
+from wg.measure.metrics import METRICS
 from wg.report.compare import (
-    ArmTimes,
     Comparison,
     Winner,
     choose_winner,
@@ -60,9 +64,11 @@ from wg.report.compare import (
     targets_of,
     throughput,
 )
+from wg.report.cost import cost_of, cost_warnings
 from wg.report.data import Arm, Run, Sweep
 from wg.report.divisions import best_of_each, division_of
 from wg.report.evidence import evidence_of
+from wg.report.plain import NO_TIMING, speed_up_values, target_values, timing
 from wg.report.warn import warnings_of
 from wg.report.words import clock_words, headline_sentence
 
@@ -80,13 +86,20 @@ _MODEL = ("n_mels", "n_flows", "n_group", "n_layers", "n_channels")
 _MACHINE = ("gpu", "cpu", "cores", "system", "python")
 
 
-def results_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """All results of a sweep; targets that are ``given`` come before those of its runs."""
+def results_of(
+    sweep: Sweep,
+    given: Sequence[Mapping[str, Any]] = (),
+    price: float | None = None,
+    throughput: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All results of a sweep; targets that are ``given`` come before those of its runs. ``price``:
+    money of an hour of a rank's device; ``throughput``: of ``wg bench arms``."""
     targets = targets_of(sweep, given)
     comparisons = [compare(sweep, t) for t in targets]
     main = comparisons[0] if comparisons else None
     ranked = ranking(sweep, main)
     winner = choose_winner(sweep, main, ranked)
+    cost = cost_of(sweep, main, throughput, price)
     divisions = {name: division_of(sweep, arm) for name, arm in sweep.arms.items()}
     start = sweep.arms[sweep.baseline].any_run.start
     config = sweep.arms[sweep.baseline].any_run.config
@@ -95,7 +108,7 @@ def results_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> dict[st
         "sweep": sweep.name,
         "finished_at": _finished_at(sweep),
         "headline": {},
-        "target": _target(targets[0]) if targets else None,
+        "target": target_values(targets[0]) if targets else None,
         "winner": _winner(winner),
         "ranking": ranked,
         "divisions": best_of_each(ranked, divisions, sweep.baseline),
@@ -127,13 +140,14 @@ def results_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> dict[st
             {"arm": n, "division": divisions[n], **_arm(sweep, arm, main)}
             for n, arm in sweep.arms.items()
         ],
+        "cost": cost,
         "evidence": evidence_of(sweep, comparisons, winner.arm),
         "other_targets": [
-            {**_target(c.target), "arms": {n: _timing(sweep, n, c) for n in sweep.arms}}
+            {**target_values(c.target), "arms": {n: timing(n, c) for n in sweep.arms}}
             for c in comparisons[1:]
         ],
         "excluded": [asdict(e) for e in sweep.excluded],
-        "warnings": warnings_of(sweep, main, len(targets)),
+        "warnings": [*warnings_of(sweep, main, len(targets)), *cost_warnings(sweep, cost)],
     }
     # The best of several arms is partly lucky: its joint interval allows for that.
     joint = len(sweep.arms) > 2
@@ -142,7 +156,7 @@ def results_of(sweep: Sweep, given: Sequence[Mapping[str, Any]] = ()) -> dict[st
         "sentence": headline_sentence(results, speed, len(sweep.arms) - 1),
         "arm": winner.arm,
         "baseline": sweep.baseline,
-        "speed_up": _speed_up(speed),
+        "speed_up": speed_up_values(speed),
         "joint_over_arms": len(sweep.arms) - 1 if joint else None,
         "clock": clock_words(sweep.kind),
     }
@@ -167,7 +181,7 @@ def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any
         "ranks": run.start.get("ranks"),
         "parameters": run.start.get("parameters"),
         "donor_seconds": {str(s): r.donor_seconds for s, r in sorted(arm.runs.items())},
-        **(_timing(sweep, arm.name, comparison) if comparison else _NO_TIMING),
+        **(timing(arm.name, comparison) if comparison else NO_TIMING),
         "throughput": {
             "unit": "audio seconds / headline second",
             "mean": fmean(known) if known else None,
@@ -201,61 +215,6 @@ def _run(run: Run) -> dict[str, Any]:
         "config_hash": run.identity.get("config_hash"),
         "peak": dict(run.peak),
         "curve": [{"index": p.index, **p.at, **p.metrics} for p in run.points],
-    }
-
-
-_NO_TIMING: dict[str, Any] = {
-    "time_to_target": None,
-    "speed_up": None,
-    "speed_up_all_arms": None,
-    "audio_speed_up": None,
-}
-
-
-def _timing(sweep: Sweep, name: str, c: Comparison) -> dict[str, Any]:
-    times: ArmTimes = c.arms[name]
-    return {
-        "time_to_target": {
-            "seconds": _by_seed(times.times["train_seconds"]),
-            "spent_seconds": _by_seed(times.spent["train_seconds"]),
-            "audio_seconds": _by_seed(times.times["audio_seconds"]),
-            "steps": _by_seed(times.times["steps"]),
-            "reached": times.mean.reached,
-            "missed": times.mean.missed,
-            "restricted_mean_seconds": times.mean.seconds,
-            "restricted_mean_is_lower_bound": times.mean.is_lower_bound,
-        },
-        "speed_up": _speed_up(c.speed_ups.get(name)),
-        "speed_up_all_arms": _speed_up(c.joint.get(name)),
-        "audio_speed_up": _speed_up(c.audio_speed_ups.get(name)),
-    }
-
-
-def _speed_up(s: SpeedUp | None) -> dict[str, Any] | None:
-    if s is None:
-        return None
-    return {**asdict(s), "pairs": {str(k): v for k, v in s.pairs.items()}}
-
-
-def _by_seed(values: Mapping[int, float]) -> dict[str, float | None]:
-    return {str(s): None if math.isinf(v) else v for s, v in sorted(values.items())}
-
-
-def _target(target: Target) -> dict[str, Any]:
-    return {
-        "name": target.name,
-        "words": target.words(),
-        "conditions": [
-            {
-                "metric": c.metric,
-                "value": c.value,
-                "unit": metric_info(c.metric).unit,
-                "direction": metric_info(c.metric).direction,
-            }
-            for c in target.conditions
-        ],
-        "how": target.how,
-        "facts": dict(target.facts),
     }
 
 

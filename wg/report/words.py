@@ -48,6 +48,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}".replace("-", _MINUS)
 
 
+def scaled(value: float | None, unit: str) -> str:
+    """With a prefix of the SI in steps of 1,000: 12.3 TFLOP, 45.6 kJ."""
+    if value is None:
+        return MISSING
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power:
+            return f"{number(value / 10**power)} {prefix}{unit}"
+    return f"{number(value)} {unit}"
+
+
 def _magnitude(value: float) -> int:
     return int(f"{abs(value):e}".split("e")[1])
 

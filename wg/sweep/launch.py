@@ -40,8 +40,7 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
         note += _unscored(run_dir, events)
         print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)}{note})", flush=True)
         return Outcome(arm, seed, "skipped", where)
-    env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
-    env.update({k: str(threads) for k in _THREADS})
+    env = own_environment(threads)
     command = [sys.executable, "-m"]
     if ranks > 1:
         command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
@@ -50,6 +49,12 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
     with known_to_the_session(process):
         code = process.wait()
     return Outcome(arm, seed, *_verdict(run_dir, len(events), code, ranks))
+
+
+def own_environment(threads: int) -> dict[str, str]:
+    """Of a process that trains: with ``threads`` CPU threads, and no rank of anything."""
+    env = {k: v for k, v in os.environ.items() if k not in _FOREIGN}
+    return {**env, **dict.fromkeys(_THREADS, str(threads))}
 
 
 def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result, str, str]:

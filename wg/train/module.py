@@ -58,14 +58,18 @@ class WaveGlowModule(L.LightningModule):
         progress = self._data.progress
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * self.plan.lr_schedule(progress)
-        if self.plan.n_active_flows is not None:
-            self._grow(int(self.plan.n_active_flows(progress)))
-        if self.plan.active_width is not None:
-            set_width(self.model, channels_of(self.model, self.plan.active_width(progress)))
+        self.grow_to(progress)
 
     def on_train_end(self) -> None:
         if self.global_rank > 0:
             remove_compiled()  # such a process ends at once, without its exit functions
+
+    def grow_to(self, progress: float) -> None:
+        """Wake the flows and channels that are computed at ``progress``."""
+        if self.plan.n_active_flows is not None:
+            self._grow(int(self.plan.n_active_flows(progress)))
+        if self.plan.active_width is not None:
+            set_width(self.model, channels_of(self.model, self.plan.active_width(progress)))
 
     def _grow(self, n_active: int) -> None:
         if n_active <= sum(self.model.active):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wg.flow.flops import step_flops
-from wg.forecast.workload import Workload, workload
 from wg.sweep.compose import configurations
+from wg.train.workload import Workload, workload
 
 
 def of(*overrides: str) -> Workload:

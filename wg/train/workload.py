@@ -29,11 +29,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Phase:
-    """``steps`` of one shape, of ``flops`` model FLOPs each."""
+    """``steps`` of one shape, of ``flops`` model FLOPs each; the first of them is made at progress
+    ``begins``."""
 
     steps: int
     shape: Shape
     flops: int
+    begins: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def phases(plan: Plan, config: FlowConfig) -> tuple[Phase, ...]:
     """Steps to the end of the planned audio: the same walk that the training stream takes."""
     total = round(plan.base.audio_seconds * plan.base.sampling_rate)
     counts: dict[Shape, int] = {}
+    begins: dict[Shape, float] = {}
     slots = (plan.segment_length, plan.batch_size, plan.n_active_flows, plan.active_width)
     if all(slot is None for slot in slots):
         shape = shape_at(plan, config, 0.0)
@@ -104,8 +107,12 @@ def phases(plan: Plan, config: FlowConfig) -> tuple[Phase, ...]:
         while seen < total:
             shape = shape_at(plan, config, seen / total)
             counts[shape] = counts.get(shape, 0) + 1
+            begins.setdefault(shape, seen / total)
             seen += shape.batch * shape.samples
-    return tuple(Phase(n, shape, flops_of(config, shape)) for shape, n in counts.items())
+    return tuple(
+        Phase(n, shape, flops_of(config, shape), begins.get(shape, 0.0))
+        for shape, n in counts.items()
+    )
 
 
 def shape_at(plan: Plan, config: FlowConfig, progress: float) -> Shape:
