@@ -63,10 +63,12 @@ class Front:
 
 @dataclass(frozen=True)
 class Donor:
-    """Weights to start from. ``train_seconds`` is what they cost, charged to this run."""
+    """Weights to start from. ``train_seconds`` is what they cost, charged to this run;
+    ``any_mel``: they may have learned other mels than this run's."""
 
     path: str
     train_seconds: float | None = None
+    any_mel: bool = False
 
 
 class EvalWeights(Protocol):

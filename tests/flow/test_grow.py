@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests_helpers import trained_looking
@@ -42,9 +44,13 @@ def test_a_sleeping_flow_may_be_computed_or_skipped() -> None:
     assert torch.allclose(skipped.log_s, computed.log_s, atol=1e-4)
 
 
+@pytest.mark.parametrize("actnorm", [False, True])
 @pytest.mark.parametrize("order", [[2, 1, 0, 4], [0, 1, 2, 4], [4, 1, 0, 2]])
-def test_waking_keeps_z_and_the_likelihood(order: list[int]) -> None:
-    model = trained_looking(CONFIG)
+def test_waking_keeps_z_and_the_likelihood(order: list[int], actnorm: bool) -> None:
+    model = trained_looking(replace(CONFIG, actnorm=actnorm))
+    for norm in model.actnorm if actnorm else []:
+        torch.nn.init.normal_(norm.offset, std=0.3)
+        torch.nn.init.normal_(norm.log_scale, std=0.3)
     sleep(model, [0, 1, 2, 4])
     mel, audio = inputs()
     with torch.no_grad():
@@ -70,9 +76,14 @@ def test_waking_keeps_z_and_the_likelihood(order: list[int]) -> None:
         {"n_flows": 6, "n_early_every": 4},  # its own size
     ],
 )
-def test_a_donor_keeps_its_function(donor_size: dict[str, int]) -> None:
-    donor = trained_looking(FlowConfig(**{**CONFIG.to_dict(), **donor_size}), seed=7)
-    model = WaveGlow(CONFIG)
+@pytest.mark.parametrize("actnorm", [False, True])
+def test_a_donor_keeps_its_function(donor_size: dict[str, int], actnorm: bool) -> None:
+    config = replace(CONFIG, actnorm=actnorm)
+    donor = trained_looking(FlowConfig(**{**config.to_dict(), **donor_size}), seed=7)
+    for norm in donor.actnorm if actnorm else []:
+        torch.nn.init.normal_(norm.offset, std=0.3)
+        torch.nn.init.normal_(norm.log_scale, std=0.3)
+    model = WaveGlow(config)
     load_donor(model, donor.config, donor.state_dict(), torch.Generator().manual_seed(0))
     mel, audio = inputs()
     with torch.no_grad():
@@ -87,6 +98,20 @@ def test_a_donor_of_another_width_is_refused() -> None:
     donor = WaveGlow(FlowConfig(**{**CONFIG.to_dict(), "n_channels": 16}))
     with pytest.raises(UserError, match="n_channels is 16"):
         load_donor(WaveGlow(CONFIG), donor.config, donor.state_dict(), torch.Generator())
+
+
+def test_a_donor_whose_halves_would_change_places_is_refused() -> None:
+    """glow_old changes the other half in every second flow: a flow keeps its meaning only where
+    it moves by an even number."""
+    old = replace(CONFIG, n_flows=2, n_early_every=8, swap_odd_halves=True)
+    donor = trained_looking(old)
+    with pytest.raises(UserError, match="an even number more"):
+        load_donor(WaveGlow(replace(old, n_flows=3)), old, donor.state_dict(), torch.Generator())
+    model = WaveGlow(replace(old, n_flows=4))
+    load_donor(model, old, donor.state_dict(), torch.Generator().manual_seed(0))
+    mel, audio = inputs()
+    with torch.no_grad():
+        assert torch.allclose(donor(mel, audio).z, model(mel, audio).z, atol=1e-5)
 
 
 def test_a_deeper_donor_is_refused() -> None:

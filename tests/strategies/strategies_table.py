@@ -52,6 +52,22 @@ ROWS: dict[str, dict[str, Any]] = {
     "whiten_init": {"seconds": 3.0},
 }
 
+# What a strategy adds to the parameters and buffers of the published layout (+), and takes from
+# it (-); flows and layers are stars. Checkpoints hold these names: they are for ever.
+NAMES: dict[str, set[str]] = {
+    "actnorm": {"+actnorm.*.offset", "+actnorm.*.log_scale"},
+    "frame_rate_conditioning": {
+        "-upsample.weight", "-upsample.bias", "+upsample.wide.weight", "+upsample.wide.bias",
+        "+upsample.narrow.weight", "+upsample.narrow.bias", "+upsample.mean", "+upsample.std",
+    },
+    "interpolated_mel": {
+        "-upsample.weight", "-upsample.bias", "+upsample.mean", "+upsample.std",
+    },
+    "lpc_whiten": {"+front.spectrum.energy", "+front.spectrum.envelope"},
+    "mel_whiten": {"+front.spectrum.energy", "+front.spectrum.envelope"},
+    "mel_consistency": {"+consistency.filters", "+consistency.window"},
+}  # fmt: skip
+
 # Rows that no CPU can train: what the refusal must say, wherever the tests run.
 REFUSED: dict[str, str] = {"apex": "strategy 'apex' needs"}
 if not torch.cuda.is_available():

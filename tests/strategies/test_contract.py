@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from strategies_table import REFUSED, ROWS, TRAINED
+from strategies_table import NAMES, REFUSED, ROWS, TRAINED
 
 from wg.checkpoint.weights import save_weights
 from wg.errors import UserError
 from wg.flow import WaveGlow
+from wg.flow.waveglow import nll
+from wg.measure.record import read_events, train_curve
 from wg.plan import Base, StrategyConflict
 from wg.strategies import all_strategies, make_plan
 from wg.sweep.paths import conf_dir
+from wg.train import fit
 from wg.train.build import build
 from wg.train.checkpoint import newest, prune
 from wg.train.module import fused
-from wg.train.prepare import flow_config
+from wg.train.prepare import flow_config, prepare
 from wg.train.run import _run
 from wg.train.settings import Settings
 
@@ -70,9 +76,9 @@ def test_pairs_compose_in_any_order_or_conflict_by_name(pair: tuple[str, str]) -
 
 def start_run(config: dict[str, Any], out: Path, name: str) -> Path:
     """A run directory as the launcher makes it."""
-    from wg.sweep.rundir import prepare
+    from wg.sweep import rundir
 
-    return prepare({**config, "out": str(out), "arm": name}, [])
+    return rundir.prepare({**config, "out": str(out), "arm": name}, [])
 
 
 def settled(names: Iterable[str], config: Config, folder: Path) -> dict[str, dict[str, Any]]:
@@ -125,6 +131,90 @@ def test_trains_saves_and_resumes_exactly(
     assert sorted(fresh) == sorted(a), "parameter names are part of the contract"
     assert not torch.equal(fresh["WN.3.end.weight"], a["WN.3.end.weight"])
     assert not (parts / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_defaults_build_and_train_three_steps(
+    name: str, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `wg train strategy=[NAME]` does, on the published segments of 16,000 samples."""
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    monkeypatch.setattr("wg.train.compile.BACKEND", "aot_eager")
+    # A donor has no default, and two ranks are torchrun's to start (tests/train/test_ranks.py).
+    asked = name in ("warm_start", "ddp")
+    config = tiny_config(
+        strategy=settled([name], tiny_config, tmp_path / "donor") if asked else {name: {}},
+        segment_length=16000,
+        batch_size=2,
+        budget={"audio_seconds": 6.0},
+        snapshots={"every": 6.0},
+        log_every=1,
+    )
+    run_dir = start_run(config, tmp_path, name)
+    assert _run(run_dir, 0) == 0
+    curve = train_curve(read_events(run_dir))
+    assert len(curve) >= 3
+    assert all(e["loss"] is not None and math.isfinite(e["loss"]) for e in curve)
+    assert curve[-1]["skipped_steps"] == 0 or name == "fp16"  # whose scale has to settle
+
+
+def published(name: str | None, config: Config) -> set[str]:
+    """Names of a model's parameters and buffers, flows and layers as stars."""
+    settings = Settings.from_config(config(strategy={} if name is None else {name: ROWS[name]}))
+    plan = make_plan(settings.base(), settings.strategy)
+    size = flow_config(settings.model, plan, settings.data.mel.n_fft)
+    return {re.sub(r"\.\d+(?=\.)", ".*", n) for n in WaveGlow(size).state_dict()}
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if n != "warm_start"])
+def test_names_of_parameters_are_for_ever(name: str, tiny_config: Config) -> None:
+    """Those of the published layout, but for what the table says."""
+    plain, found = published(None, tiny_config), published(name, tiny_config)
+    changed = {f"+{n}" for n in found - plain} | {f"-{n}" for n in plain - found}
+    assert changed == NAMES.get(name, set())
+
+
+@pytest.mark.parametrize("partner", [n for n in TRAINED if n != "grow_flows"])
+def test_growth_changes_no_function_whatever_it_is_combined_with(
+    partner: str, tiny_config: Config
+) -> None:
+    """The trained model's and the judged weights' likelihood, before and after flows wake up."""
+    if not composes(["grow_flows", partner]):
+        pytest.skip(f"grow_flows and {partner} refuse each other")
+    names = ["grow_flows", partner]
+    config = tiny_config(strategy={n: ROWS[n] for n in names}, log_every=1)
+    job = build(Settings.from_config(config))
+    module, model = job.module, job.module.model
+    prepare(model, job.plan, job.data.stream())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for n, p in model.named_parameters():
+            k = re.match(r"(?:WN|convinv|actnorm)\.(\d+)\.", n)
+            if k is None or model.active[int(k[1])]:
+                p.add_(0.05 * torch.randn(p.shape, generator=generator))
+    module.on_train_start()
+    mel, audio = job.data.stream().batch(0, 4096, 2)
+
+    def likelihoods() -> list[float]:
+        found = []
+        for weights in (model.state_dict(), module.eval_weights()):
+            judge = WaveGlow(model.config)
+            judge.load_state_dict(weights)
+            judge.active = list(model.active)
+            with torch.no_grad():
+                found.append(float(nll(judge(mel, audio))))
+        return found
+
+    if module.average is not None:
+        for _ in range(3):
+            module.average.update(model, 0.45)
+    before = likelihoods()
+    module.grow_to(1.0)
+    assert all(model.active)
+    if module.average is not None:
+        module.average.update(model, 0.55)
+    after = likelihoods()
+    assert after == pytest.approx(before, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -193,7 +283,9 @@ def test_every_pair_that_composes_trains_two_steps(
 
 
 @pytest.mark.parametrize("name", [n for n in TRAINED if all_strategies()[n].kind == "system"])
-def test_a_system_strategy_keeps_loss_and_gradients(name: str, tiny_config: Config) -> None:
+def test_a_system_strategy_keeps_loss_and_gradients(
+    name: str, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Same mathematics up to rounding, at the precision that the strategy computes in."""
     tolerance = {"bf16": 0.03, "fp16": 0.01}.get(name, 1e-5)
     found = []
@@ -204,6 +296,9 @@ def test_a_system_strategy_keeps_loss_and_gradients(name: str, tiny_config: Conf
         for wn in model.WN:
             torch.nn.init.normal_(wn.end.weight, std=0.05)
         dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(job.plan.precision)
+        with monkeypatch.context() as m:
+            m.setattr(fit, "_fitting", lambda *a: 1)  # in parts, whatever memory there is
+            fit.settle(job, tmp_path, None, nullcontext)
         batch = next(iter(job.data.train_dataloader()))
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
             loss = job.module.training_step(batch, 0)
@@ -277,8 +372,6 @@ def test_fp16_counts_the_steps_that_its_scaler_skips(
     tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scale that overflows fp16 skips steps until it has fallen far enough, then trains."""
-    from wg.measure.record import read_events, train_curve
-
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
     scaler = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device: scaler(device, init_scale=2.0**22))

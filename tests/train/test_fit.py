@@ -77,6 +77,30 @@ def test_kept_memory_is_in_proportion(tiny_config: Config) -> None:
     assert kept[1] / kept[0] == pytest.approx(2, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    "growth", [{"grow_flows": {"n_flows": [2, 4]}}, {"grow_width": {"shares": [0.5, 1.0]}}], ids=str
+)
+def test_what_a_growing_run_ends_with_must_fit(
+    growth: dict[str, Any], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe counts every flow and channel, and leaves the run in its first stage."""
+    whole = build(Settings.from_config(tiny_config(strategy=RECIPE)))
+    job = build(Settings.from_config(tiny_config(strategy={**RECIPE, **growth})))
+    seen = []
+
+    def fitting(job: Any, most: int, autocast: Any) -> int:
+        seen.append(fit.kept_bytes(job, autocast))
+        return 1
+
+    monkeypatch.setattr(fit, "_fitting", fitting)
+    model = job.module.model
+    before = list(model.active), model.width
+    fit.settle(job, Path("."), None, nullcontext)
+    assert (model.active, model.width) == before
+    assert seen == [fit.kept_bytes(whole, nullcontext)]
+    assert fit.kept_bytes(job, nullcontext) < 0.9 * seen[0]
+
+
 def test_short_segments_count_by_their_samples(tiny_config: Config) -> None:
     strategy = {"curriculum": {"segment_lengths": [1024, 4096]}, **RECIPE}
     job = build(Settings.from_config(tiny_config(strategy=strategy, batch_size=4)))

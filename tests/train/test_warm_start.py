@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from wg.checkpoint.weights import load_model
+from wg.checkpoint.weights import load_model, save_weights
 from wg.errors import UserError
 from wg.measure.clock import headline
 from wg.measure.record import last_clock, read_events, scores
@@ -91,6 +91,30 @@ def test_donors_that_cannot_be_used(
     run_dir = prepare(tiny_config(strategy={"warm_start": {"donor": donor_path}}), [])
     assert main([str(run_dir)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_donor_of_other_mels_is_refused_unless_it_is_wanted(
+    donor: Path, tiny_config: Config
+) -> None:
+    warm = {"donor": str(donor)}
+    ours = tiny_config(strategy={"warm_start": warm})
+    other = {**ours["data"], "mel": {**ours["data"]["mel"], "f_max": 4000.0}}
+    with pytest.raises(UserError, match=r"the donor's f_max is 8000.*any_mel=true"):
+        build(Settings.from_config({**ours, "data": other}))
+    wanted = {**ours, "data": other, "strategy": {"warm_start": {**warm, "any_mel": True}}}
+    assert build(Settings.from_config(wanted)).plan.donor is not None
+
+
+def test_a_donor_must_not_change_under_a_run(donor: Path, tiny_config: Config) -> None:
+    run_dir = prepare(tiny_config(strategy={"warm_start": {"donor": str(donor)}}), [])
+    assert _run(run_dir, 0) == 0
+    old, meta = load_model(donor / "final")
+    with torch.no_grad():
+        old.WN[0].end.bias.add_(1.0)
+    rest = {k: v for k, v in meta.items() if k not in ("format", "sha256", "model")}
+    save_weights((donor / "final").resolve(), old.state_dict(), old.config, rest)
+    with pytest.raises(UserError, match="has changed since this run began from it"):
+        _run(run_dir, 0)
 
 
 def test_another_initialisation_would_destroy_the_donor(donor: Path, tiny_config: Config) -> None:

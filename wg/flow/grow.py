@@ -4,7 +4,9 @@ A flow is an exact identity when its W is I and its WN's last convolution is zer
 may be skipped (``WaveGlow.active``) or woken up at any time. A waking flow should mix channels
 anew, or it would repeat the split of its neighbour; so it gets a random rotation Q, and the
 next computed flow of the same stage takes W Q^-1 in exchange: the composition is unchanged,
-z included. The last flow of a stage has no successor to compensate it and wakes with W = I.
+z included. Where activation norms stand before the matrices, the waking flow takes its
+successor's, which becomes the identity: W D (x + o) = (W Q^-1) Q D (x + o). The last flow of a
+stage has no successor to compensate it and wakes with W = I.
 
 The early outputs stay where the full model has them, so a donor with fewer flows keeps its
 meaning stage by stage.
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wg.errors import UserError
+from wg.flow.actnorm import ActNorm
 from wg.flow.config import FlowConfig
 from wg.flow.layers import Invertible1x1Conv, random_rotation
 from wg.flow.waveglow import WaveGlow
@@ -73,6 +76,12 @@ def wake(model: WaveGlow, flows: Sequence[int], generator: torch.Generator) -> N
         Q = random_rotation(conv.matrix.shape[0], generator).to(conv.matrix)
         conv.set_matrix(Q)
         nxt.set_matrix(nxt.matrix @ Q.T)
+        if model.config.actnorm:
+            mine, its = model.actnorm[k], model.actnorm[heir]
+            assert isinstance(its, ActNorm)
+            mine.load_state_dict(its.state_dict())
+            its.offset.zero_()
+            its.log_scale.zero_()
 
 
 def _next_in_stage(model: WaveGlow, k: int) -> int | None:
@@ -110,6 +119,12 @@ def load_donor(
         for o, t in zip(ours, theirs, strict=False)
         for i, k in enumerate(t)
     }
+    if target.swap_odd_halves and any((k - place) % 2 for k, place in places.items()):
+        raise UserError(
+            "the donor's couplings take turns in which half they change (glow_old), and its flows "
+            "would come to stand where the turn is the other's: give the model as many flows as "
+            "the donor has, or an even number more in every stage."
+        )
     filled = sorted(places.values())
     asleep = [k for k in range(target.n_flows) if k not in filled]
     sleep(model, asleep)
@@ -127,9 +142,12 @@ def load_donor(
     return filled
 
 
+_OF_FLOWS = ("WN", "convinv", "actnorm")
+
+
 def _flow_of(name: str) -> int | None:
     head, _, rest = name.partition(".")
-    return int(rest.split(".", 1)[0]) if head in ("WN", "convinv") else None
+    return int(rest.split(".", 1)[0]) if head in _OF_FLOWS else None
 
 
 def _place(name: str, places: Mapping[int, int]) -> str:

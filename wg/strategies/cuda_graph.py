@@ -8,6 +8,8 @@ from wg.strategies.registry import gpu_missing, strategy
     refuses={
         "fused_wn": "a graph is traced through PyTorch's own operations",
         "reversible": "its hand-written way back is closed to the tracer",
+        "accumulate": "a graph writes the gradients of every part to the same place",
+        "micro_batch": "a graph writes the gradients of every part to the same place",
     },
 )
 def cuda_graph(plan: Plan) -> None:
@@ -22,7 +24,6 @@ def cuda_graph(plan: Plan) -> None:
     Cost: every segment length, batch size and stage of a growing flow is recorded for itself, on
     the clock `compile`; the graphs' memory is held.
     Fails: with large batches, whose kernels are long enough. Without a GPU it is refused before
-    anything is computed. It refuses `accumulate` and `micro_batch`, whose parts would write their
-    gradients to one place.
+    anything is computed.
     """
     plan.compile = "cudagraphs"  # GRAPHS of wg.train.compile

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -83,7 +85,9 @@ def build(settings: Settings) -> Job:
     tell_mel(model, settings.data.mel)
     compute_as(model, plan)
     if plan.donor is not None:
-        donor_config, weights, _ = read_weights(donor_folder(plan.donor.path))
+        donor_config, weights, meta = read_weights(donor_folder(plan.donor.path))
+        if not plan.donor.any_mel:
+            check_donor(meta, settings.data)
         if is_folded(weights):
             weights = unfold(weights)
         generator = torch.Generator().manual_seed(settings.seed)
@@ -119,6 +123,19 @@ def donor_folder(path: str) -> Path:
         "final/model.json); name a finished run's directory, or a folder that `wg convert` made "
         "of another checkpoint."
     )
+
+
+def check_donor(meta: Mapping[str, Any], data: DataConfig) -> None:
+    """UserError when the donor has learned the mels of another rate or analysis."""
+    ours = {"sampling_rate": data.sampling_rate, **vars(data.mel)}
+    theirs = {**(meta.get("mel") or {}), "sampling_rate": meta.get("sampling_rate")}
+    for name, value in ours.items():
+        if theirs.get(name) not in (None, value):
+            raise UserError(
+                f"the donor's {name} is {theirs[name]} and this corpus' is {value}: its weights "
+                "mean other mels; choose a donor that was trained on such data, or set "
+                "strategy.warm_start.any_mel=true."
+            )
 
 
 def trainer(job: Job, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:

@@ -61,14 +61,14 @@ def loss_of(model: WaveGlow, sigma: float, mode: str | None) -> Loss:
 
 
 def check_compiled(plan: Plan) -> None:
-    """Raises :class:`StrategyConflict` for what cannot be compiled as the plan says."""
+    """Raises :class:`StrategyConflict` for what cannot be compiled, or cast by apex, as the plan
+    says."""
     writers = plan.writers()
     if plan.compile in RECORDED and plan.micro_batch is not None:
-        mend = "" if plan.compile == GRAPHS else "set strategy.compile.mode=default or "
         raise StrategyConflict(
             f"strategies '{writers['compile']}' and '{writers['micro_batch']}' cannot both be had "
             "as they are: a CUDA graph writes the gradients of every part to the same place; "
-            f"{mend}take one of them out of the recipe."
+            "set strategy.compile.mode=default or take one of them out of the recipe."
         )
     if plan.compile is not None and plan.precision == "apex-O1":
         raise StrategyConflict(
@@ -76,6 +76,14 @@ def check_compiled(plan: Plan) -> None:
             "as they are: amp=O1 exchanges PyTorch's functions, which a compiler does not see; set "
             "strategy.apex.amp=none and take fp16, or take one of them out of the recipe."
         )
+    for slot in ("memory", "wn"):
+        if plan.precision == "apex-O1" and slot in writers:
+            raise StrategyConflict(
+                f"strategies '{writers[slot]}' and '{writers['precision']}' cannot both be had as "
+                "they are: amp=O1 casts in the forward pass alone, and what is computed again on "
+                "the way back would not be what was computed before; set strategy.apex.amp=none "
+                "and take fp16, or take one of them out of the recipe."
+            )
 
 
 @functools.cache

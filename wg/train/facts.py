@@ -12,11 +12,12 @@ import torch
 
 from wg.commit import code_commit
 from wg.errors import UserError
+from wg.files import read_json
 from wg.measure.clock import headline, headline_kind
-from wg.measure.record import last_clock, read_events
+from wg.measure.record import Event, last_clock, read_events
 from wg.plan import SLOTS, Plan
 from wg.strategies import all_strategies
-from wg.train.build import Job
+from wg.train.build import Job, donor_folder
 
 _PACKAGES = ("wg", "torch", "lightning", "hydra-core", "numpy", "librosa", "wandb")
 
@@ -39,6 +40,8 @@ def start_facts(job: Job, identity: dict[str, Any], run_dir: Path) -> dict[str, 
                 f"the files of corpus '{job.corpus.name}' have changed since {run_dir.name} began; "
                 "restore them, or delete that directory to start again."
             )
+    donor = donor_cost(job.plan, job.device)
+    _check_donor(read_events(run_dir), donor)
     return {
         "run": run_dir.name,
         "arm": identity["arm"],
@@ -55,10 +58,21 @@ def start_facts(job: Job, identity: dict[str, Any], run_dir: Path) -> dict[str, 
         "corpus": corpus,
         "strategies": {n: all_strategies()[n].kind for n in s.strategy},
         "plan": describe(job.plan),
-        "donor": donor_cost(job.plan, job.device),
+        "donor": donor,
         "resumed_step": job.data.step,
         "parameters": sum(p.numel() for p in job.module.model.parameters()),
     }
+
+
+def _check_donor(earlier: list[Event], donor: dict[str, Any] | None) -> None:
+    """UserError when this run began from other weights than the donor has now."""
+    for event in earlier:
+        began = (event.get("donor") or {}).get("sha256") if event["event"] == "start" else None
+        if donor is not None and began not in (None, donor["sha256"]):
+            raise UserError(
+                f"the donor {donor['path']} has changed since this run began from it; restore "
+                "it, or delete the run's directory to start again."
+            )
 
 
 def describe(plan: Plan) -> dict[str, str]:
@@ -90,7 +104,8 @@ def donor_cost(plan: Plan, device: torch.device) -> dict[str, Any] | None:
         # A donor that was itself warm-started passes its own donor's cost on.
         inherited = next((e["donor"] for e in events if e.get("donor")), {"train_seconds": 0.0})
         seconds = headline(totals, headline_kind(device.type)) + inherited["train_seconds"]
-    return {"path": plan.donor.path, "train_seconds": seconds}
+    sha256 = read_json(donor_folder(plan.donor.path) / "model.json").get("sha256")
+    return {"path": plan.donor.path, "train_seconds": seconds, "sha256": sha256}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

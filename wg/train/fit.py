@@ -9,8 +9,8 @@ that is available, over what one segment keeps for its backward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def settle(job: Job, run_dir: Path, record: Record | None, autocast: Autocast) -
     if pinned:
         return None
     most = most_segments(job)
-    fitting = _agree(job, _fitting(job, most, autocast), dist.ReduceOp.MIN)
+    with _grown(job):
+        fitting = _agree(job, _fitting(job, most, autocast), dist.ReduceOp.MIN)
     if fitting == 0:
         raise UserError(
             f"not even one segment of {longest_segment(job.plan)} samples fits into the GPU's "
@@ -63,6 +64,18 @@ def settle(job: Job, run_dir: Path, record: Record | None, autocast: Autocast) -
     if record is not None:
         record.write("micro_batch", segments=fitting, of=most)
     return fitting
+
+
+@contextmanager
+def _grown(job: Job) -> Iterator[None]:
+    """With every flow and channel computed, as at the end of a run that grows: that has to fit."""
+    model = job.module.model
+    active, width = model.active, model.width
+    model.active, model.width = [True] * len(active), None
+    try:
+        yield
+    finally:
+        model.active, model.width = active, width
 
 
 def most_segments(job: Job) -> int:

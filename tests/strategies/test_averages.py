@@ -1,7 +1,8 @@
-"""The plain mean of the weights over the last part of training."""
+"""Weights that are judged in place of the trained ones: equal and exponential averages."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tests_helpers import trained_looking
 
@@ -16,7 +17,11 @@ CONFIG = FlowConfig(
 
 
 def averager(model: WaveGlow, start: float) -> EvalWeights:
-    make = make_plan(Base(), {"swa": {"start": start}}).eval_weights
+    return average_of("swa", {"start": start}, model)
+
+
+def average_of(name: str, settings: dict[str, float], model: WaveGlow) -> EvalWeights:
+    make = make_plan(Base(), {name: settings}).eval_weights
     assert make is not None
     return make(model)
 
@@ -63,6 +68,41 @@ def test_a_restored_mean_goes_on_in_the_same_bits() -> None:
             resumed.update(model, 0.5)
     a, b = whole.weights(model), resumed.weights(model)
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_an_exponential_average_forgets_with_a_horizon_that_grows() -> None:
+    """decay_n = min(decay, (1 + n) / (10 + n)), by hand."""
+    model = WaveGlow(CONFIG)
+    average = average_of("ema", {"decay": 0.3}, model)
+    expected = {k: v.double() for k, v in model.state_dict().items()}
+    for step in range(1, 9):
+        weights = jolt(model, step)
+        average.update(model, step / 8)
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = {k: decay * expected[k] + (1 - decay) * weights[k].double() for k in weights}
+    judged = average.weights(model)
+    assert all(torch.allclose(judged[k].double(), v, atol=1e-6) for k, v in expected.items())
+
+
+@pytest.mark.parametrize("name", ["swa", "ema"])
+def test_a_restored_average_knows_which_flows_it_is_of(name: str) -> None:
+    """Resumed just after a flow woke up, it does not begin anew a second time."""
+    settings = {"swa": {"start": 0.0}, "ema": {"decay": 0.9}}[name]
+    model = trained_looking(CONFIG)
+    sleep(model, [0, 2])
+    whole = average_of(name, settings, model)
+    wake(model, [2, 0], torch.Generator().manual_seed(0))
+    whole.update(model, 0.3)
+    jolt(model, 0)
+    whole.update(model, 0.4)
+    resumed = average_of(name, settings, model)
+    resumed.load_state_dict(whole.state_dict())
+    jolt(model, 1)
+    for average in (whole, resumed):
+        average.update(model, 0.5)
+    a, b = whole.weights(model), resumed.weights(model)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["upsample.weight"], model.state_dict()["upsample.weight"])
 
 
 def test_a_waking_flow_begins_the_mean_anew() -> None:
