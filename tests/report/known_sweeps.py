@@ -54,10 +54,12 @@ def write_one(
     samples: bool = True,
     folder: str | None = None,
     strategies: Mapping[str, Mapping[str, Any]] | None = None,
+    cost: Mapping[str, Any] | None = None,
 ) -> Path:
     """A run with grid scores at (CPU seconds, log_mel_l1), 10 audio seconds apart.
 
     strategies: names (all of kind algorithm) with their settings, instead of the arm's own.
+    cost: fields of snapshots; numbers are of one step of the grid, and add up.
     """
     run_dir = sweep / (folder or f"{arm}-s{seed}-0000000{seed}")
     run_dir.mkdir(parents=True)
@@ -107,7 +109,10 @@ def write_one(
     record.write("start", **{**facts, **(start or {})})
     for i, (seconds, _) in enumerate(curve):
         at = {"index": i, "step": 5 * i, "audio_seconds": 10.0 * i}
-        record.write("snapshot", **at, clock=clock(seconds), path="snapshots/x", sha256="s")
+        spent = {k: i * v if isinstance(v, float) else v for k, v in (cost or {}).items()}
+        record.write(
+            "snapshot", **at, **spent, clock=clock(seconds), path="snapshots/x", sha256="s"
+        )
     if status == "finished":
         record.write("trained", step=5 * len(curve), clock=clock(curve[-1][0]))
         for i, (_, value) in enumerate(curve):

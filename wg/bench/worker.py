@@ -88,7 +88,7 @@ class ArmSteps:
                     "steps": p.steps,
                     "samples": p.shape.batch * p.shape.samples,
                     "flops": step.job.module.flops_of_step(p.shape.batch, p.shape.samples),
-                    **asdict(p.shape),
+                    "shape": asdict(p.shape),
                 }
                 for p, step in zip(self.work.phases, self.steps, strict=True)
             ],

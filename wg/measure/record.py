@@ -13,14 +13,15 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
               them that were no matter of fp16's loss scale; model_flops: spent since the start,
               on the way to these weights; joules: of the clock's train section, lost work
               included, null without a meter)
+    clock     step, joules, clock: nothing but time has passed, since steps are slow
     snapshot  index, step, audio_seconds, clock, model_flops, joules, joules_of (what the meter
               counts, or why there is none), path, sha256
     rollback  from_step, step, audio_seconds, snapshot, cause, mend, skipped_steps,
               nonfinite_steps, clock: the run diverged at from_step and went back to the state of
               step (0: the start); snapshot: the folder of the last good weights; an end follows
     trained   step, clock, model_flops, joules, joules_of, peak_memory_bytes, peak_memory_of
-              (process | gpu tensors; of one rank): training has reached its end; only scoring
-              may be left
+              (process | gpu tensors; of the rank that used most): training has reached its
+              end; only scoring may be left
     score     index, step, audio_seconds, sha256, set (grid | held_out), sigma, metrics,
               utterances; a later one of the same weights, noise and utterances adds its metrics
     ends      set, ends (name -> metric -> mean): the ends of the metrics' scales on the run's
@@ -57,12 +58,14 @@ class Record:
         self.path = run_dir / "events.jsonl"
         self.listeners = list(listeners)
         earlier = read_events(run_dir)
+        self.written = time.time()  # when the last event was
         self.attempt = 1 + max((e["attempt"] for e in earlier), default=0)
         _end_last_line(self.path)
 
     def write(self, event: str, **fields: Any) -> Event:
         line: Event = {"event": event, "time": time.time(), "attempt": self.attempt, **fields}
         clean = finite(line)
+        self.written = line["time"]
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(clean, ensure_ascii=False) + "\n")
             f.flush()

@@ -109,6 +109,7 @@ def _normalised(
     sweep: Sweep, comparison: Comparison | None, findings: Mapping[str, Any]
 ) -> dict[str, Any]:
     facts = {k: findings.get(k) for k in ("command", "complete", "date", "commit", "machine")}
+    facts["machine"] = {"gpu": None, "cpu": None, "threads": None, **(facts["machine"] or {})}
     base = _normalised_times(sweep, sweep.baseline, comparison, findings)
     arms: dict[str, dict[str, Any]] = {}
     for name, arm in sweep.arms.items():

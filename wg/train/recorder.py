@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 
 from wg.checkpoint.weights import save_weights
 from wg.measure.clock import Clock, Kind, headline
@@ -23,6 +22,11 @@ from wg.train.fit import settle
 from wg.train.guard import all_finite
 from wg.train.rollback import roll_back
 from wg.train.settings import step_shape
+from wg.train.together import clock_totals, largest_memory, mean, on_any
+
+# Seconds after which a step's end is written down though no other event is due: what a kill
+# leaves uncharged.
+LEDGER_EVERY = 10.0
 
 
 class Recorder(L.Callback):
@@ -57,6 +61,7 @@ class Recorder(L.Callback):
         self._said = 0.0
         self._began: tuple[float, float] | None = None
         self._saved_step = -1
+        self.memory: dict[str, Any] = {}  # peak of the rank that used most, once training is over
 
     # -- Lightning's hooks ---------------------------------------------------------------------
 
@@ -105,18 +110,22 @@ class Recorder(L.Callback):
                 self._log(trainer)
         if due:
             self._snapshot(trainer)
+        self._keep_ledger()
         limit = settings.budget.train_seconds
-        if limit is not None and self._any(headline(self.clock.totals(), self.kind) >= limit):
+        if limit is not None and on_any(
+            self.job, headline(self.clock.totals(), self.kind) >= limit
+        ):
             if not done:
                 self._snapshot(trainer)
             trainer.should_stop = True
-        elif self._any(self._signal is not None) and not done:
+        elif on_any(self.job, self._signal is not None) and not done:
             self.interrupted = signal.Signals(self._signal or signal.SIGTERM).name
             self._checkpoint(trainer)
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.energy.stop()
+        self.memory = largest_memory(self.job)
         self.clock.pop()
         for s, handler in self._handlers.items():
             signal.signal(s, handler)
@@ -157,11 +166,11 @@ class Recorder(L.Callback):
     def _log(self, trainer: L.Trainer) -> None:
         losses, loss = self._losses, None
         if self._loss is not None:
-            loss = float(self._mean(self._loss / losses))
+            loss = float(mean(self.job, self._loss / losses))
         self._loss, self._losses = None, 0
         data = self.job.data
         length, batch = self._shape()
-        totals = self._clock_totals()
+        totals = clock_totals(self.job, self.clock)
         if self.record is None:
             return
         self.record.write(
@@ -183,6 +192,17 @@ class Recorder(L.Callback):
             clock=totals,
         )
         self._progress(loss, totals)
+
+    def _keep_ledger(self) -> None:
+        """Slow steps may be far apart from the next event: what they took is written down alone,
+        of this rank, whose seconds are the others' but for moments."""
+        if self.record is None or time.time() - self.record.written < LEDGER_EVERY:
+            return
+        with self.clock("log"), self.energy.paused():
+            self.record.write(
+                "clock", step=self.job.data.step, joules=self.energy.joules,
+                clock=self.clock.totals(),
+            )  # fmt: skip
 
     def cost(self) -> dict[str, Any]:
         """Fields of a record beside the clock: what training has taken so far."""
@@ -219,7 +239,7 @@ class Recorder(L.Callback):
 
     def _snapshot(self, trainer: L.Trainer) -> None:
         """Evaluation weights for the scorer, and a checkpoint of the whole state."""
-        totals = self._clock_totals()
+        totals = clock_totals(self.job, self.clock)
         data = self.job.data
         # Where one step passed several points, the last of them names the snapshot.
         self.next_index = max(self._passed(), self.next_index + 1)
@@ -264,35 +284,6 @@ class Recorder(L.Callback):
         # one is a second wish.
         elif number == signal.SIGINT and time.monotonic() - self._signalled > 1:
             raise KeyboardInterrupt
-
-    # -- agreement between ranks -----------------------------------------------------------------
-
-    def _mean(self, value: torch.Tensor) -> torch.Tensor:
-        if self.job.plan.ranks.n > 1:
-            value = value.clone()
-            dist.all_reduce(value)
-            value /= self.job.plan.ranks.n
-        return value
-
-    def _any(self, here: bool) -> bool:
-        if self.job.plan.ranks.n == 1:
-            return here
-        flag = torch.tensor([float(here)], device=self.job.module.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
-
-    def _clock_totals(self) -> Any:
-        """Own clocks on one rank, the maximum over ranks on several."""
-        totals = self.clock.totals()
-        if self.job.plan.ranks.n > 1:
-            names = [(s, k) for s in totals for k in totals[s]]
-            device = self.job.module.device
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            values = torch.tensor([totals[s][k] for s, k in names], dtype=dtype, device=device)
-            dist.all_reduce(values, op=dist.ReduceOp.MAX)
-            for (s, k), v in zip(names, values.tolist(), strict=True):
-                totals[s][k] = round(v, 6)
-        return totals
 
 
 def model_meta(job: Job, run_dir: Path) -> dict[str, Any]:

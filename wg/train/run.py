@@ -40,7 +40,6 @@ from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.energy import meter_of
 from wg.train.facts import start_facts
-from wg.train.memory import peak_memory
 from wg.train.prepare import prepare
 from wg.train.recorder import Recorder
 from wg.train.rollback import link_final
@@ -156,8 +155,6 @@ def _run(run_dir: Path, rank: int) -> int:
             say(warning)
         trained, why = _train(job, run_dir, clock, say, record, stand)
         stand |= {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
-        if trained != "finished":
-            stand.update(peak_memory(job.device))
         if record is not None and trained == "finished":
             set_matmul("highest")  # every arm is judged in the same arithmetic
             with clock("eval"):
@@ -241,13 +238,15 @@ def _train(
         return "interrupted", "stopped at once"
     finally:
         stand.update(recorder.cost())
+    if recorder.diverged is not None or recorder.interrupted:
+        stand.update(recorder.memory)
     if recorder.diverged is not None:
         return "failed", f"{DIVERGED}{recorder.diverged}"
     if recorder.interrupted:
         return "interrupted", f"{recorder.interrupted} at step {job.data.step}"
     if record is not None:
         record.write("trained", step=job.data.step, clock=clock.totals(), **recorder.cost(),
-                     **peak_memory(job.device))  # fmt: skip
+                     **recorder.memory)  # fmt: skip
     return "finished", ""
 
 
