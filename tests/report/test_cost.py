@@ -96,7 +96,7 @@ def test_normalised_time(sweep: Path, tmp_path: Path) -> None:
     assert rows["fast"]["time_to_target"]["mean"] == pytest.approx(6.25)
     assert rows["fast"]["speed_up"]["estimate"] == pytest.approx(4)
     assert rows["fast"]["speed_up"]["low"] == pytest.approx(4)
-    assert "62%<small>of 8.00 GFLOP/s in fp32</small>" in text
+    assert "62%<small>5.00 GFLOP/s of<br>8.00 GFLOP/s, fp32</small>" in text
     # 120 audio seconds in 160 s against 120 in 76.3 s: a factor of 2.10, and 4 in turns.
     (warning,) = [w for w in found["warnings"] if "measured in turns" in w]
     assert warning.startswith("By its runs' own clocks fast is 2.10 times as fast")
