@@ -17,7 +17,9 @@ def lpc_whiten(plan: Plan, order: int = 128) -> None:
     https://arxiv.org/abs/1810.11846) with the predictor computed from the mel as here.
     Cost: filters in fp64 in every step (a few percent of a small model's). The inverse is a
     recursion over steps of 32 samples: 500 small products for a second at 16 kHz, in batch.
-    An export holds the flow; the filter runs behind it, on the host.
+    A GPU makes all filters and matrices at once and launches those products one after the other,
+    microseconds each, which the clips of a batch share. An export holds the flow alone: the
+    excitation comes back to the host and the filter runs there, in fp64.
     Fails: where the mel is not that of the audio: a filter's resonances are heard.
     """
     require(1 <= order <= 512, f"strategy.lpc_whiten.order={order} must lie between 1 and 512.")
