@@ -128,12 +128,15 @@ def score(run: Path, metrics: str | None, ends: bool, data_path: Path | None) ->
               "[the target of the runs].")  # fmt: skip
 @click.option("--price", type=click.FloatRange(0),
               help="Of an hour of a GPU (or of a CPU process), in any currency.")  # fmt: skip
+@click.option("--against", type=_PATH, metavar="RESULTS.JSON",
+              help="Earlier results of the same arms: does this repetition agree?")  # fmt: skip
 def report(
     sweep: Path,
     out: Path | None,
     baseline: str | None,
     targets: tuple[str, ...],
     price: float | None,
+    against: Path | None,
 ) -> None:
     """Compare the runs of a sweep: a page, tables, results.json, the winner."""
     from wg.report.build import write_report
@@ -142,7 +145,7 @@ def report(
 
     given = [read_target(t, conf_dir() / "target") for t in targets]
     out = out or Path("reports") / sweep.resolve().name
-    write_report(sweep, out, baseline, more_targets=given, price=price)
+    write_report(sweep, out, baseline, more_targets=given, price=price, against=against)
 
 
 @cli.command()

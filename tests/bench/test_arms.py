@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from wg.bench import arms as bench
-from wg.bench.arms import ArmProcess, bench_arms, check_writable, measured, seconds_of_audio
+from wg.bench.arms import ArmProcess, bench_arms, check_writable, measured, timed
 from wg.bench.gauge import Gemm, Seconds
 from wg.bench.worker import ArmSteps
 from wg.errors import UserError
 from wg.flow.flops import step_flops
 from wg.report.build import write_report
 from wg.report.read import read_sweep
-from wg.report.throughput import FILE, FORMAT, seconds_for
+from wg.report.throughput import FILE, FORMAT, rounds_of, seconds_for
 from wg.sweep.rundir import prepare
 from wg.train.run import _run
 
@@ -90,8 +90,8 @@ def test_the_numbers_by_hand() -> None:
     arm: Any = Known(None, [0.5, 0.1], [(10, 200), (30, 200)])
     base: Any = Known(None, [0.4], [(40, 200)])
     turns = {p: [p.turn() for _ in range(4)] for p in (arm, base)}
-    assert seconds_of_audio(arm, turns[arm]) == pytest.approx([0.1, 0.3, 0.1, 0.1])
-    row = measured(arm, turns[arm], seconds_of_audio(base, turns[base]))
+    assert rounds_of(timed(arm, turns[arm])) == pytest.approx([0.1, 0.3, 0.1, 0.1])
+    row = measured(arm, turns[arm], rounds_of(timed(base, turns[base])))
     assert row["audio_seconds_per_second"] == pytest.approx(10)
     # 16 s against 8 s; the slow round was slow for both.
     assert row["relative"]["median"] == pytest.approx(2)

@@ -13,7 +13,7 @@ import torch
 from wg.audio.mel import MelConfig
 from wg.bench.agree import BITS_7, BITS_10, EXACT, STEPS, Agreement, agreement, tolerance, trace
 from wg.bench.batch import make_batch
-from wg.bench.ratio import paired_ratio
+from wg.measure.ratio import paired_ratio
 
 
 def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:

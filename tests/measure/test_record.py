@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wg.measure.clock import SECTIONS
 from wg.measure.record import (
     Record,
     last_clock,
@@ -109,3 +110,19 @@ def test_listeners_hear_what_is_on_disk(tmp_path: Path) -> None:
     record = Record(tmp_path, [heard.append])
     record.write("train", step=1, loss=float("inf"))
     assert heard == read_events(tmp_path)
+
+
+def test_clocks_never_fall(tmp_path: Path) -> None:
+    """Rank 0 writes the maximum over ranks at a snapshot, and only its own at the end."""
+
+    def clock(train: float, log: float) -> dict[str, dict[str, float]]:
+        both = {"train": train, "log": log}
+        return {s: {"wall": both.get(s, 0.0), "cpu": both.get(s, 0.0)} for s in SECTIONS}
+
+    record = Record(tmp_path)
+    record.write("snapshot", index=0, clock=clock(2.7, 0.1))
+    record.write("trained", clock=clock(2.3, 0.2))
+    record.write("train", step=1, clock=clock(3.0, 0.2))
+    Record(tmp_path).write("start", clock=clock(1.0, 0.0))
+    seen = [(e["clock"]["train"]["wall"], e["clock"]["log"]["cpu"]) for e in read_events(tmp_path)]
+    assert seen == [(2.7, 0.1), (2.7, 0.2), (3.0, 0.2), (3.0, 0.2)]

@@ -70,14 +70,14 @@ def findings(sweep: Path, **seconds: float) -> None:
     """``wg bench arms``: steps of 1 s of audio, of so many seconds."""
     rows: dict[str, Any] = {}
     for arm, s in seconds.items():
-        relative = seconds["nvidia"] / s
         rows[arm] = {
             "run": f"{arm}-s0-00000000", "runs": [f"{arm}-s{i}-0000000{i}" for i in range(3)],
             "refused": None, "clock": "cpu", "sampling_rate": 100,
             "phases": [{"steps": 40, "samples": 100, "flops": 10, "seconds": s}],
-            "audio_seconds_per_second": 1 / s, "relative": {"median": relative},
+            "audio_seconds_per_second": 1 / s,
             "flops_per_second": 5e9, "arithmetic": "fp32", "gemm_flops_per_second": 8e9,
             "share_of_peak": 0.625, "finite": arm != "broken",
+            "raw": [{"steps": [{"cpu": s * slow, "wall": 9.0}]} for slow in (1.0, 3.0) * 4],
         }  # fmt: skip
     found = {
         "format": FORMAT, "command": "wg bench arms s", "complete": True, "date": "2026-01-01",
@@ -100,7 +100,13 @@ def test_normalised_time(sweep: Path, tmp_path: Path) -> None:
     # 120 audio seconds in 160 s against 120 in 76.3 s: a factor of 2.10, and 4 in turns.
     (warning,) = [w for w in found["warnings"] if "measured in turns" in w]
     assert warning.startswith("By its runs' own clocks fast is 2.10 times as fast")
-    assert "it is 4.00 times: the machine favoured nvidia" in warning
+    assert "measured in turns 4.00 times" in warning
+    assert rows["fast"]["relative"]["median"] == pytest.approx(4)
+    # Whichever arm the benchmark itself took for the baseline.
+    found, _ = results(sweep, tmp_path, baseline="fast")
+    rows = found["cost"]["normalised"]["arms"]
+    assert rows["nvidia"]["relative"]["median"] == pytest.approx(0.25)
+    assert rows["nvidia"]["speed_up"]["estimate"] == pytest.approx(0.25)
 
 
 def test_a_donor_and_preparation_are_in_normalised_time(
@@ -114,6 +120,51 @@ def test_a_donor_and_preparation_are_in_normalised_time(
     assert rows["warm"]["time_to_target"]["seconds"]["0"] == pytest.approx(112.5)
     assert rows["fast"] == {"refused": "not in the sweep when it was measured"}
     assert "not in the sweep when it was measured" in text
+
+
+@pytest.mark.parametrize(("key", "value"), [("clock", "wall"), ("cpu", "another CPU")])
+def test_times_from_elsewhere_are_not_mixed_in(
+    key: str, value: str, sweep: Path, tmp_path: Path
+) -> None:
+    findings(sweep, nvidia=1.0, fast=0.25)
+    found = json.loads((sweep / FILE).read_text())
+    for facts in [found["machine"]] if key == "cpu" else found["arms"].values():
+        facts[key] = value
+    (sweep / FILE).write_text(json.dumps(found))
+    made, _ = results(sweep, tmp_path)
+    rows = made["cost"]["normalised"]["arms"]
+    assert rows["fast"]["time_to_target"] is rows["fast"]["speed_up"] is None
+    assert rows["fast"]["share_of_peak"] == 0.625
+    (warning,) = [w for w in made["warnings"] if w.startswith("There is no normalised time")]
+    assert value in warning
+
+
+def test_a_seed_that_diverged_is_a_miss(metered: Path, tmp_path: Path, write_run: WriteRun) -> None:
+    """It took what it took until then; a factor over it is not known."""
+    write_run(metered, "wild", 0, falling(5.0), cost=METER)
+    write_run(
+        metered, "wild", 1, falling(5.0)[:3], cost=METER, status="failed", reason="diverged: x"
+    )
+    findings(metered, nvidia=1.0, wild=0.5)
+    found, text = results(metered, tmp_path, price=7.2)
+    wild = found["cost"]["arms"]["wild"]
+    assert wild["model_flops"]["seeds"] == {"0": 5e9, "1": None}
+    assert wild["model_flops"]["mean"] == pytest.approx((5e9 + 4e9) / 2)
+    assert wild["money"]["missed"] == 1
+    row = found["cost"]["normalised"]["arms"]["wild"]
+    assert row["time_to_target"]["missed"] == 1
+    assert row["speed_up"]["bound"] == "unknown"
+    assert "a run diverged" in row["speed_up"]["note"]
+    assert "&gt; 4.50 GFLOP" in text
+
+
+def test_without_a_target_it_is_all_that_was_spent(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "s", "nvidia", 0, falling(10.0), cost=METER, target=None)
+    found, text = results(tmp_path / "s", tmp_path)
+    flops = found["cost"]["arms"]["nvidia"]["model_flops"]
+    assert (flops["mean"], flops["missed"]) == (8e9, 0)
+    assert "To the end of the budget" in text
+    assert "&gt; 8.00 GFLOP" not in text
 
 
 def test_a_damaged_file_is_told_of(sweep: Path, tmp_path: Path) -> None:

@@ -5,72 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from verify_forge import Change, Events, Forge, edit, events, faults, main_exit, runs, write
 
-from wg.cli import main
 from wg.errors import UserError
 from wg.sweep.verify import verify
-
-Events = list[dict[str, Any]]
-Forge = Callable[[Path], None]
-
-
-@pytest.fixture(scope="session")
-def honest(tmp_path_factory: pytest.TempPathFactory, corpus_dir: Path) -> Path:
-    """A sweep of two arms and two seeds, made by the command line."""
-    import os
-    import sys
-
-    folder = tmp_path_factory.mktemp("verify")
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "wg", "train", "-m", "model=tiny", "+debug=smoke", "logger=none",
-            "out=runs/t", "data=folder", f"data.path={corpus_dir}", "data.sampling_rate=16000",
-            "data.held_out=2", "log_every=1", "strategy=[],[clip]", "seed=0,1",
-        ],
-        cwd=folder, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(root), "WG_CACHE_DIR": str(folder / "cache")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "runs" / "t"
-
-
-@pytest.fixture
-def sweep(honest: Path, tmp_path: Path) -> Path:
-    """A copy to forge."""
-    shutil.copytree(honest, tmp_path / "t")
-    return tmp_path / "t"
-
-
-def runs(sweep: Path) -> list[Path]:
-    return sorted(p.parent for p in sweep.glob("*/run.json"))
-
-
-def events(run: Path) -> Events:
-    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-
-
-def write(run: Path, found: Events) -> None:
-    (run / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in found))
-
-
-def edit(change: Callable[[Events], Events | None]) -> Forge:
-    def forge(run: Path) -> None:
-        found = events(run)
-        write(run, change(found) or found)
-
-    return forge
-
-
-def faults(path: Path) -> str:
-    return "\n".join(f for verdict in verify(path).values() for f in verdict.faults)
 
 
 def test_what_was_made_passes(honest: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,19 +21,6 @@ def test_what_was_made_passes(honest: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(verify(honest)) == 5
     main_exit(["verify", str(honest)], 0)
     assert capsys.readouterr().out.count("PASS") == 5
-
-
-def main_exit(arguments: list[str], code: int) -> None:
-    import sys
-    from unittest import mock
-
-    with mock.patch.object(sys, "argv", ["wg", *arguments]):
-        if code == 0:
-            main()
-            return
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == code
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
@@ -182,7 +112,7 @@ def unscored(found: Events) -> Events:
     return [e for e in found if not (e["event"] == "score" and e["index"] == 1)]
 
 
-RECORDS: dict[str, tuple[Callable[[Events], Events | None], str]] = {
+RECORDS: dict[str, tuple[Change, str]] = {
     "clocks slowed down": (faster_clock, "training took longer than is said"),
     "a clock set back": (clock_that_falls, "time that was spent is missing"),
     "CPU seconds added": (more_cpu_than_threads, "more than 1 threads can spend"),

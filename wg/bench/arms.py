@@ -20,13 +20,14 @@ from statistics import median
 from typing import Any
 
 from wg.audio.bar import LateBar
-from wg.bench.ratio import paired_ratio
 from wg.bench.run import machine_of
 from wg.bench.worker import ANSWER
 from wg.commit import code_commit
 from wg.errors import UserError
-from wg.report.data import Arm, Sweep
-from wg.report.throughput import FILE, FORMAT
+from wg.measure.ratio import paired_ratio
+from wg.measure.record import read_events
+from wg.report.data import Arm, Run, Sweep
+from wg.report.throughput import FILE, FORMAT, rounds_of
 from wg.sweep.launch import own_environment
 
 Say = Callable[[str], None]
@@ -127,14 +128,14 @@ def bench_arms(
         processes: dict[str, ArmProcess] = {}
         try:
             for i, (name, arm) in enumerate(sweep.arms.items(), start=1):
-                process = stack.enter_context(ArmProcess(arm.any_run.config))
+                process = stack.enter_context(ArmProcess(config_of(arm.any_run)))
                 shapes = len(process.facts["phases"]) if process.facts else 0
                 ready = f"ready, {shapes} shape{'s' * (shapes > 1)}" if shapes else process.refused
                 say(f"[{i}/{len(sweep.arms)}] {name}: {ready}")
                 processes[name] = process
                 if name == sweep.baseline and not process.facts:
                     raise UserError(f"the baseline {name} cannot be measured: {process.refused}")
-            _take_turns({n: p for n, p in processes.items() if p.facts}, rounds, turns)
+            _take_turns(processes, sweep.baseline, rounds, turns, say)
             complete = True
         except KeyboardInterrupt:
             say("interrupted: whole rounds are kept")
@@ -154,7 +155,7 @@ def bench_arms(
         "baseline": sweep.arms[sweep.baseline].any_run.id,
         "arms": rows,
     }
-    base = seconds_of_audio(processes[sweep.baseline], turns[sweep.baseline][:whole])
+    base = rounds_of(timed(processes[sweep.baseline], turns[sweep.baseline][:whole]))
     for name, process in processes.items():
         row = _row(sweep.arms[name], process)
         if process.facts:
@@ -164,16 +165,39 @@ def bench_arms(
 
 
 def _take_turns(
-    processes: Mapping[str, ArmProcess], rounds: int, turns: dict[str, list[dict[str, Any]]]
+    processes: Mapping[str, ArmProcess],
+    baseline: str,
+    rounds: int,
+    turns: dict[str, list[dict[str, Any]]],
+    say: Say,
 ) -> None:
-    names = list(processes)
+    """An arm whose process ends is refused from then on, and the others go on."""
+    names = [n for n, p in processes.items() if p.facts]
     with LateBar(rounds * len(names), "rounds") as bar:
         for r in range(rounds):
             # Each is first once: what follows a long rest may find caches and clocks otherwise.
             first = r % len(names)
             for name in names[first:] + names[:first]:
-                turns[name].append(processes[name].turn())
+                try:
+                    turns[name].append(processes[name].turn())
+                except UserError as error:
+                    if name == baseline:
+                        raise UserError(f"the baseline {name}: {error}") from None
+                    processes[name].facts, processes[name].refused = None, str(error)
+                    say(f"{name}: {error}")
                 bar.advance()
+            names = [n for n in names if processes[n].facts]
+
+
+def config_of(run: Run) -> dict[str, Any]:
+    """The run's configuration, with the parts that it has found to fit in place of the strategy
+    that looks for them: beside other arms it would find others."""
+    config = dict(run.config)
+    found = [e["segments"] for e in read_events(run.path) if e["event"] == "micro_batch"]
+    if found:
+        kept = {n: s for n, s in config["strategy"].items() if n != "micro_batch"}
+        config["strategy"] = {**kept, "accumulate": {"segments": found[-1]}}
+    return config
 
 
 def _row(arm: Arm, process: ArmProcess) -> dict[str, Any]:
@@ -182,44 +206,35 @@ def _row(arm: Arm, process: ArmProcess) -> dict[str, Any]:
     return {"run": run.id, "runs": runs, "refused": process.refused or None}
 
 
-def seconds_of_audio(process: ArmProcess, turns: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Seconds that a second of audio takes, by round: over all steps of a run, shape by shape."""
-    facts = process.facts
-    assert facts is not None
-    phases, clock = facts["phases"], facts["clock"]
-    audio = sum(p["steps"] * p["samples"] for p in phases) / facts["sampling_rate"]
-    return [
-        sum(p["steps"] * s[clock] for p, s in zip(phases, t["steps"], strict=True)) / audio
-        for t in turns
-    ]
-
-
 def measured(
     process: ArmProcess, turns: Sequence[Mapping[str, Any]], base: Sequence[float]
 ) -> dict[str, Any]:
     """The numbers of an arm. audio_seconds_per_second: median over rounds, of a whole run.
     relative: paired with the baseline's round by round, above 1 for a faster arm. share_of_peak:
     of what a large matrix product reaches in the arm's arithmetic, measured in between."""
-    facts = process.facts
-    assert facts is not None
-    clock, own = facts["clock"], seconds_of_audio(process, turns)
-    gemm = facts["gemm_flops"] / median(t["gemm"][clock] for t in turns)
-    flops = sum(p["steps"] * p["flops"] for p in facts["phases"])
-    audio = sum(p["steps"] * p["samples"] for p in facts["phases"]) / facts["sampling_rate"]
+    row = timed(process, turns)
+    clock, own = row["clock"], rounds_of(row)
+    gemm = row["gemm_flops"] / median(t["gemm"][clock] for t in turns)
+    flops = sum(p["steps"] * p["flops"] for p in row["phases"])
+    audio = sum(p["steps"] * p["samples"] for p in row["phases"]) / row["sampling_rate"]
+    rate = flops / audio / median(own)
     phases = [
         {**p, "seconds": median(t["steps"][i][clock] for t in turns)}
-        for i, p in enumerate(facts["phases"])
+        for i, p in enumerate(row["phases"])
     ]
     return {
-        "clock": clock,
-        "sampling_rate": facts["sampling_rate"],
+        **row,
         "phases": phases,
         "audio_seconds_per_second": 1 / median(own),
         "relative": vars(paired_ratio(base, own)),
-        "flops_per_second": flops / audio / median(own),
-        "arithmetic": facts["arithmetic"],
+        "flops_per_second": rate,
         "gemm_flops_per_second": gemm,
-        "share_of_peak": flops / audio / median(own) / gemm,
+        "share_of_peak": rate / gemm,
         "finite": all(t["finite"] for t in turns),
-        "raw": [{"gemm": t["gemm"], "steps": t["steps"]} for t in turns],
     }
+
+
+def timed(process: ArmProcess, turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was measured, and the raw seconds of every turn."""
+    assert process.facts is not None
+    return {**process.facts, "raw": [{"gemm": t["gemm"], "steps": t["steps"]} for t in turns]}

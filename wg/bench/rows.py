@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from wg.bench.ratio import paired_ratio
 from wg.bench.variants import Variant
+from wg.measure.ratio import paired_ratio
 
 FORMAT = "wg-bench-step/1"
 

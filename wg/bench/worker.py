@@ -31,6 +31,7 @@ ANSWER = "wg-bench-arm "  # before what is for the parent; libraries may print, 
 WARM_UP = 2  # steps
 SHORTEST = 0.3  # seconds of a repetition, of several steps where one is shorter
 MOST_STEPS = 16
+LONG_PRODUCT = 0.1  # seconds of matrix products in a turn
 
 
 class ArmSteps:
@@ -49,6 +50,8 @@ class ArmSteps:
         self.gemm = Gemm(self.device, self.work.arithmetic)
         self.repeated = [self._warmed_up(step) for step in self.steps]
         self.gemm()
+        once = seconds(self.gemm, self.device).wall
+        self.products = max(1, round(LONG_PRODUCT / max(once, 1e-9)))
 
     def _step(self, phase: Phase) -> OwnStep:
         shape = phase.shape
@@ -75,13 +78,17 @@ class ArmSteps:
 
         return seconds(work, self.device)
 
+    def _products(self) -> None:
+        for _ in range(self.products):
+            self.gemm()
+
     def facts(self) -> dict[str, Any]:
         """What is measured: model FLOPs and audio samples of a step, and how many steps of each
         shape a run makes."""
         return {
             "clock": self.clock,
             "arithmetic": self.work.arithmetic,
-            "gemm_flops": self.gemm.flops,
+            "gemm_flops": self.products * self.gemm.flops,
             "sampling_rate": self.work.settings.data.sampling_rate,
             "phases": [
                 {
@@ -95,10 +102,12 @@ class ArmSteps:
         }
 
     def turn(self) -> dict[str, Any]:
-        """Seconds of a matrix product, and of a step of each shape, one after the other."""
-        gemm = asdict(seconds(self.gemm, self.device))
+        """Seconds of a few matrix products, and of a step of each shape, one after the other."""
+        gemm = asdict(seconds(self._products, self.device))
         found = []
         for step, n in zip(self.steps, self.repeated, strict=True):
+            if self.device.type == "cuda":
+                self._run(step, 1)  # its memory was given back, and its clocks have rested
             took = asdict(self._run(step, n))
             found.append({kind: value / n for kind, value in took.items()})
         finite = all(math.isfinite(float(step.backward())) for step in self.steps)

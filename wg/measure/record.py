@@ -59,10 +59,17 @@ class Record:
         self.listeners = list(listeners)
         earlier = read_events(run_dir)
         self.written = time.time()  # when the last event was
+        self._clock = last_clock(earlier)
         self.attempt = 1 + max((e["attempt"] for e in earlier), default=0)
         _end_last_line(self.path)
 
     def write(self, event: str, **fields: Any) -> Event:
+        """Clocks never fall: where rank 0 writes its own after the maximum over ranks, that
+        maximum stays."""
+        if "clock" in fields:
+            before = self._clock
+            fields["clock"] = maximum(fields["clock"], before) if before else fields["clock"]
+            self._clock = fields["clock"]
         line: Event = {"event": event, "time": time.time(), "attempt": self.attempt, **fields}
         clean = finite(line)
         self.written = line["time"]

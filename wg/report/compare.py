@@ -95,7 +95,7 @@ def compare(sweep: Sweep, target: Target) -> Comparison:
         found = speed_up(
             base.times[axis], a.times[axis], base.spent[axis], a.spent[axis], comparisons
         )
-        return _unless_diverged(found, sweep.arms[sweep.baseline], sweep.arms[name])
+        return unless_diverged(found, sweep.arms[sweep.baseline], sweep.arms[name])
 
     return Comparison(
         target,
@@ -106,7 +106,7 @@ def compare(sweep: Sweep, target: Target) -> Comparison:
     )
 
 
-def _unless_diverged(found: SpeedUp, baseline: Arm, arm: Arm) -> SpeedUp:
+def unless_diverged(found: SpeedUp, baseline: Arm, arm: Arm) -> SpeedUp:
     """A run that diverged would not have got there with more time, so what it had spent bounds
     nothing that is worth saying."""
     shared = set(baseline.runs) & set(arm.runs)

@@ -48,6 +48,16 @@ def refusal_of(findings: Mapping[str, Any], runs: Sequence[str]) -> str:
     return "not in the sweep when it was measured"
 
 
+def rounds_of(row: Mapping[str, Any]) -> list[float]:
+    """Seconds that a second of audio takes, by round: over all steps of a run, shape by shape."""
+    phases, clock = row["phases"], row["clock"]
+    audio = sum(p["steps"] * p["samples"] for p in phases) / row["sampling_rate"]
+    return [
+        sum(p["steps"] * s[clock] for p, s in zip(phases, turn["steps"], strict=True)) / audio
+        for turn in row["raw"]
+    ]
+
+
 def seconds_for(row: Mapping[str, Any], audio_seconds: float) -> float:
     """Seconds in which the arm's steps go through its first ``audio_seconds``, shape by shape in
     the order in which a run has them; beyond its planned end as in its last shape."""

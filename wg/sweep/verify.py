@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import yaml  # type: ignore[import-untyped]
 
 from wg.errors import UserError
-from wg.files import read_json, sha256_file
-from wg.measure.record import Event, attempt_spans, read_events, snapshots
-from wg.measure.verify import check_record
-from wg.train.settings import Settings, identity
+from wg.files import sha256_file
+from wg.measure.record import Event, snapshots
+from wg.measure.verify import check_record, outcome
+from wg.measure.verify_clock import cpu_share
+from wg.sweep.verify_config import check_donor, check_identity, check_target
+from wg.sweep.verify_subject import Subject, Verdict, listed, read_subject
+from wg.sweep.verify_sweep import check_sweep
+from wg.sweep.verify_work import check_work, try_work
+from wg.train.settings import Settings
 
-
-@dataclass
-class Verdict:
-    """faults: what must not be; notes: what a reader has to know, and may be."""
-
-    faults: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A run directory as it is found."""
-
-    path: Path
-    identity: Mapping[str, Any]
-    config: Mapping[str, Any]
-    events: list[Event]
-
-    @property
-    def start(self) -> Event:
-        return next((e for e in reversed(self.events) if e["event"] == "start"), {})
-
-    @property
-    def name(self) -> str:
-        return self.path.name
+# Training that never has more of a CPU than this is told: it is rare on an honest machine.
+LITTLE = 0.3
 
 
 def verify(path: Path) -> dict[str, Verdict]:
@@ -48,85 +25,77 @@ def verify(path: Path) -> dict[str, Verdict]:
 
     Errors: UserError when ``path`` is neither.
     """
-    if (path / "run.json").is_file():
-        subject, verdict = _read(path)
-        return {path.name: verdict if subject is None else check_run(subject)}
-    folders = sorted(p.parent for p in path.glob("*/run.json")) if path.is_dir() else []
-    if not folders:
-        raise UserError(f"{path} is neither a run nor a sweep: name a folder with a run.json.")
+    folders = run_folders(path)
     found: dict[str, Verdict] = {}
     subjects = []
     for folder in folders:
-        subject, verdict = _read(folder)
+        subject, verdict = read_subject(folder)
         found[folder.name] = verdict if subject is None else check_run(subject)
         if subject is not None:
             subjects.append(subject)
+    if folders == [path]:
+        return found
     return {**found, f"{path.name or path} as a sweep": check_sweep(subjects)}
 
 
-def _read(folder: Path) -> tuple[Subject | None, Verdict]:
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None, Verdict(["config.yaml is missing or is not YAML"])
-    if not isinstance(config, dict):
-        return None, Verdict(["config.yaml holds no settings"])
-    try:
-        about = read_json(folder / "run.json")
-    except UserError as error:
-        return None, Verdict([str(error)])
-    return Subject(folder, about, config, read_events(folder)), Verdict()
+def run_folders(path: Path) -> list[Path]:
+    """The run at ``path`` alone, or the runs of the sweep there.
 
-
-# -- one run ------------------------------------------------------------------------------------
+    Errors: UserError when ``path`` is neither.
+    """
+    if (path / "run.json").is_file():
+        return [path]
+    folders = sorted(p.parent for p in path.glob("*/run.json")) if path.is_dir() else []
+    if not folders:
+        raise UserError(f"{path} is neither a run nor a sweep: name a folder with a run.json.")
+    return folders
 
 
 def check_run(run: Subject) -> Verdict:
     """Its record, its configuration and its files tell one story."""
-    verdict = Verdict(
-        [*_identity(run), *check_record(run.events, run.config), *_grid(run), *_files(run)]
-    )
-    commits = {str(e.get("commit")) for e in run.events if e["event"] == "start"}
+    verdict = Verdict([*check_identity(run), *check_record(run.events, run.config)])
+    if diverged := outcome(run.events):
+        verdict.notes.append(diverged)
+    _configuration(run, verdict)
+    for check in (check_target, check_donor, _files):
+        faults, notes = check(run)
+        verdict.faults += faults
+        verdict.notes += notes
+    starts = [e for e in run.events if e["event"] == "start"]
+    commits = {str(e.get("commit")) for e in starts}
     if len(commits) > 1:
-        verdict.notes.append(f"its attempts ran different code: {_list(commits)}")
+        verdict.notes.append(f"its attempts ran different code: {listed(commits)}")
     if any(c.endswith("+") for c in commits):
         verdict.notes.append("its code had changes that no commit holds")
-    attempts = len({e["attempt"] for e in run.events if e["event"] == "start"})
+    attempts = len({e["attempt"] for e in starts})
     if attempts > 1:
         verdict.notes.append(f"it was resumed {attempts - 1} times; what was lost stays charged")
+    share = cpu_share(run.events)
+    if run.start.get("device") == "cpu" and share is not None and share < LITTLE:
+        verdict.notes.append(
+            f"training never had more than {share:.0%} of a CPU: the machine was busy with other "
+            "things all along, or its CPU seconds are too few"
+        )
     return verdict
 
 
-def _identity(run: Subject) -> Iterator[str]:
-    key = identity(run.config)
-    if not run.name.endswith(f"-{key}"):
-        yield f"config.yaml has the hash {key}, and the directory is not named after it"
-    told = {
-        "config_hash": key,
-        "id": run.name,
-        "seed": run.config.get("seed"),
-        "recipe": run.config.get("recipe"),
-        "arm": run.config.get("arm"),
-    }
-    for name, value in told.items():
-        if run.identity.get(name) != value:
-            yield f"run.json says {name}={run.identity.get(name)} and the run has {value}"
-    for name, value in (("run", run.name), *((n, told[n]) for n in ("seed", "recipe", "arm"))):
-        if run.start and run.start.get(name) != value:
-            yield f"the record is of {name}={run.start.get(name)} and the run has {value}"
-    if run.start and run.start.get("threads") != run.config.get("threads"):
-        yield f"it ran with {run.start.get('threads')} threads, not {run.config.get('threads')}"
-    strategies = run.config.get("strategy") or {}
-    if run.start and set(run.start.get("strategies") or {}) != set(strategies):
-        yield "the record names other strategies than config.yaml"
-
-
-def _grid(run: Subject) -> Iterator[str]:
+def _configuration(run: Subject, verdict: Verdict) -> None:
+    """What config.yaml gives, in steps and audio, is what the record has."""
     try:
-        grid = Settings.from_config(dict(run.config)).grid()
-    except UserError as error:
-        yield f"config.yaml is no configuration of a run: {error}"
+        settings = Settings.from_config(dict(run.config))
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        verdict.faults.append(f"config.yaml is no configuration of a run: {why}")
         return
+    verdict.faults += _grid(run, settings.grid())
+    work, why = try_work(run)
+    if work is None:
+        verdict.notes.append(f"its steps were not counted, as this wg cannot plan them: {why}")
+    else:
+        verdict.faults += check_work(run, work)
+
+
+def _grid(run: Subject, grid: list[float]) -> Iterator[str]:
     taken = snapshots(run.events)
     for snap in taken[:-1]:  # the last is where training ended, on the grid or not
         i, at = snap["index"], snap["audio_seconds"]
@@ -134,17 +103,46 @@ def _grid(run: Subject) -> Iterator[str]:
             yield f"snapshot {i} at {at:g} s of audio is not on the grid of config.yaml"
 
 
-def _files(run: Subject) -> Iterator[str]:
-    """Weights on disk have the hashes that were recorded when they were written."""
+# -- files ------------------------------------------------------------------------------------
+
+
+def _files(run: Subject) -> tuple[list[str], list[str]]:
+    """(faults, notes): weights on disk have the hashes that were recorded when they were written,
+    and none is missing, unless they were left out all together: records can travel alone."""
+    weights = [*run.path.glob("snapshots/*/*"), *run.path.glob("final/*")]
+    if not weights and run.events:
+        return [], ["its weights are not here, so their hashes were not checked"]
+    return [*_weights_here(run), *_audio(run)], []
+
+
+def _weights_here(run: Subject) -> Iterator[str]:
     taken = snapshots(run.events)
     for snap in taken:
         folder = run.path / snap["path"]
         if folder.exists():
             yield from _weights(folder, snap["sha256"])
-    if taken and (run.path / "final").exists():
-        yield from _weights(run.path / "final", taken[-1]["sha256"])
-    elif any(e["event"] == "end" and e["status"] == "finished" for e in run.events):
+    last = _last_good(run, taken)
+    if (run.path / "final").exists():
+        if last is not None:
+            yield from _weights(run.path / "final", last["sha256"])
+    elif run.finished:
         yield "final/ is missing"
+    if run.finished and (run.config.get("snapshots") or {}).get("keep") == "all":
+        lost = [s["index"] for s in taken[:-1] if not (run.path / s["path"]).exists()]
+        if lost:
+            yield f"the weights of snapshots {listed(lost)} are missing, and snapshots.keep is all"
+
+
+def _last_good(run: Subject, taken: list[Event]) -> Event | None:
+    """The snapshot that final/ is: the last, or of a run that diverged the one it went back to."""
+    ends = [e for e in run.events if e["event"] in ("rollback", "trained")]
+    if ends and ends[-1]["event"] == "rollback":
+        path = str(ends[-1].get("snapshot") or "")
+        return next((s for s in taken if path and Path(s["path"]) == Path(path)), None)
+    return taken[-1] if taken else None
+
+
+def _audio(run: Subject) -> Iterator[str]:
     for audio in (e["audio"] for e in run.events if e["event"] == "samples"):
         for files in audio.values():
             lost = [f for f in files.values() if not (run.path / f).is_file()]
@@ -159,115 +157,3 @@ def _weights(folder: Path, sha256: str) -> Iterator[str]:
         yield f"{what} holds no weights"
     elif sha256_file(path) != sha256:
         yield f"{what}/model.safetensors is not what was recorded (SHA-256 {sha256[:8]}...)"
-
-
-# -- a sweep ------------------------------------------------------------------------------------
-
-
-def check_sweep(runs: list[Subject]) -> Verdict:
-    """Conditions of a fair comparison."""
-    verdict = Verdict()
-    pairs = Counter((r.identity.get("arm"), r.identity.get("seed")) for r in runs)
-    for (arm, seed), n in pairs.items():
-        if n > 1:
-            verdict.faults.append(f"arm {arm} has seed {seed} {n} times")
-    must: dict[str, Callable[[Subject], Any]] = {
-        "snapshot grids": lambda r: str(r.config.get("snapshots")),
-        "held-out audio that is scored": lambda r: str(_evaluation(r)),
-        "corpora or splits": lambda r: str((r.start.get("corpus") or {}).get("digest"))[:8],
-        "threads": lambda r: r.start.get("threads"),
-        "clocks": lambda r: r.start.get("clock_kind"),
-        "devices": _machine,
-    }
-    may: dict[str, Callable[[Subject], Any]] = {
-        "code (commits)": lambda r: str(r.start.get("commit"))[:10],
-        "versions": lambda r: str(r.start.get("versions")),
-        "budgets": lambda r: str(r.config.get("budget")),
-    }
-    started = [r for r in runs if r.start]
-    for facts, into in ((must, verdict.faults), (may, verdict.notes)):
-        for what, fact in facts.items():
-            groups: dict[Any, list[str]] = {}
-            for r in started:
-                groups.setdefault(fact(r), []).append(r.name)
-            if len(groups) > 1:
-                parts = "; ".join(f"{k}: {_list(v, 3)}" for k, v in groups.items())
-                into.append(f"runs differ in {what} ({parts})")
-    _copies(runs, verdict)
-    _overlaps(started, verdict)
-    return verdict
-
-
-def _evaluation(r: Subject) -> dict[str, Any]:
-    settings = r.config.get("evaluation") or {}
-    return {k: settings.get(k) for k in ("sigma", "grid_seconds")}
-
-
-def _copies(runs: list[Subject], verdict: Verdict) -> None:
-    """Two runs that ended in the same weights: of two seeds, one is a copy under another name; of
-    two arms with one seed, what they differ in did nothing."""
-    ends: dict[str, list[Subject]] = {}
-    for r in runs:
-        taken = snapshots(r.events)
-        if taken and taken[-1]["step"] > 0:
-            ends.setdefault(taken[-1]["sha256"], []).append(r)
-    for same in ends.values():
-        names = _list(r.name for r in same)
-        if len({r.identity.get("seed") for r in same}) > 1:
-            verdict.faults.append(f"{names} ended in the very same weights")
-        elif len({r.identity.get("arm") for r in same}) > 1:
-            verdict.notes.append(f"{names} ended in the same weights: their recipes did the same")
-
-
-def _overlaps(runs: list[Subject], verdict: Verdict) -> None:
-    """Runs that shared a machine at a time: wall seconds are lost then, CPU seconds where threads
-    outnumber cores."""
-    machines: dict[str, list[Subject]] = {}
-    for r in runs:
-        machines.setdefault(_machine(r), []).append(r)
-    for machine, here in machines.items():
-        threads, names = _busiest(here)
-        if len(names) < 2:
-            continue
-        about = here[0].start
-        cores = int((about.get("machine") or {}).get("cores") or 1)
-        wall = any(r.start.get("clock_kind") == "wall" for r in here if r.name in names)
-        if wall or threads > cores:
-            verdict.faults.append(f"{_list(names)} ran at the same time on one device ({machine})")
-        else:
-            verdict.notes.append(
-                f"up to {len(names)} runs shared a machine of {cores} cores: their CPU seconds "
-                "count, caches and memory bandwidth were shared"
-            )
-
-
-def _busiest(runs: list[Subject]) -> tuple[int, list[str]]:
-    """(threads, names of the runs) of the moment with most threads at work."""
-    changes = sorted(
-        (at, -leaving, r.name, int(r.start.get("threads") or 1) * int(r.start.get("ranks") or 1))
-        for r in runs
-        for span in attempt_spans(r.events)
-        for at, leaving in ((span[0], 0), (span[1], 1))
-    )
-    now: dict[str, int] = {}
-    most: tuple[int, list[str]] = (0, [])
-    # Who leaves at a moment does so before others come.
-    for _, leaves, name, threads in changes:
-        if leaves:
-            now.pop(name, None)
-        else:
-            now[name] = threads
-        if sum(now.values()) > most[0]:
-            most = sum(now.values()), list(now)
-    return most
-
-
-def _machine(r: Subject) -> str:
-    machine = r.start.get("machine") or {}
-    return ", ".join(str(machine[k]) for k in ("gpu", "cpu", "cores") if machine.get(k))
-
-
-def _list(items: Any, most: int = 4) -> str:
-    shown = sorted(map(str, items))
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + more

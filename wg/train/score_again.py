@@ -73,7 +73,7 @@ def score_again(
         _check_trained(run_dir, events)
         torch.set_num_threads(settings.threads)
         set_matmul("highest")  # every run is judged in the same arithmetic
-        store = _open_store(settings, data_path, events, run_dir, say)
+        store = open_store_of(settings, data_path, events, run_dir, say)
         record, clock = Record(run_dir), Clock(last_clock(events))
         with clock("eval"):
             done = _score(run_dir, settings, store, record, wanted, say)
@@ -107,7 +107,7 @@ def _check_trained(run_dir: Path, events: list[Event]) -> None:
         )
 
 
-def _open_store(
+def open_store_of(
     settings: Settings, data_path: Path | None, events: list[Event], run_dir: Path, say: Say
 ) -> Store:
     """The run's corpus, checked to be the one that it was trained on, with its mels."""
