@@ -41,10 +41,15 @@ class Numbers(click.ParamType):
               show_default=True, help="Gb/s for each GPU between hosts.")  # fmt: skip
 @click.option("--latency", type=click.FloatRange(0), default=5.0, show_default=True,
               help="Microseconds of a hop of the all-reduce.")  # fmt: skip
-@click.option("--price", type=click.FloatRange(0), help="Of a GPU hour, in any currency.")
+@click.option("--price", type=click.FloatRange(0),
+              help="Of an hour of a named GPU, in any currency.")  # fmt: skip
+@click.option("--price-here", type=click.FloatRange(0),
+              help="Of an hour here: of the GPU, or of CPU time without one.")  # fmt: skip
 @click.option("--watts", type=click.FloatRange(0, min_open=True),
               help="Of a GPU [its data sheet's].")  # fmt: skip
-@click.option("--measure", is_flag=True, help="Make a few real steps here, of the first run.")
+@click.option("--measure", is_flag=True,
+              help="Make a few real steps here, of the first run, and read the meter of energy, "
+              "where there is one.")  # fmt: skip
 @click.option("--json", "out", type=click.Path(path_type=Path), help="File to write it to.")
 def plan(
     overrides: tuple[str, ...],
@@ -56,6 +61,7 @@ def plan(
     network: float,
     latency: float,
     price: float | None,
+    price_here: float | None,
     watts: float | None,
     measure: bool,
     out: Path | None,
@@ -65,9 +71,10 @@ def plan(
 
     \b
       wg plan model=paper data=ljspeech strategy=[bf16] --price 2.5
-      wg plan -m +sweep=demo --hardware none --measure
+      wg plan -m +sweep=demo --hardware none --measure --price-here 0.05
     """
     from wg.console import console
+    from wg.errors import UserError
     from wg.files import write_json
     from wg.forecast.hardware import named
     from wg.forecast.model import Assumptions
@@ -76,12 +83,16 @@ def plan(
     from wg.forecast.show import show
 
     names = [] if hardware == "none" else hardware.split(",")
+    if price is not None and not names:
+        raise UserError("--price is of an hour of a named GPU, and --hardware none names no GPU: "
+                        "--price-here is of an hour here.")  # fmt: skip
     assumed = Assumptions(
         efficiency=efficiency,
         network=network * 1e9 / 8,
         latency=latency * 1e-6,
         per_gpu=per_gpu,
         price=price,
+        price_here=price_here,
     )
     command = shlex.join(["wg", *sys.argv[1:]])
     found = run(

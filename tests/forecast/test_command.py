@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from wg.cli import cli
 from wg.errors import UserError
+from wg.forecast.energy import Energy
 from wg.forecast.here import Here, solved
 from wg.sweep.compose import configurations
 
@@ -69,6 +71,67 @@ def test_the_tables_and_the_json(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plan.json"]  # nothing was started
 
 
+def planned(monkeypatch: pytest.MonkeyPatch, energy: Energy, *more: str) -> tuple[str, Any]:
+    """The output of a sweep of two seeds on a machine with this energy, and its JSON."""
+    machine = Here("cpu", 1, "cpu", 1e11, 0.5, 1e10, [], energy)
+    monkeypatch.setattr("wg.forecast.run.here", lambda *a: machine)
+    done = CliRunner().invoke(
+        cli, ["plan", "-m", "model=tiny", "seed=0,1", "--json", "plan.json", *more]
+    )
+    assert done.exit_code == 0, done.output
+    return done.output, json.loads(Path("plan.json").read_text())
+
+
+def test_energy_and_money_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joules and money of a second of the clock, whatever the named GPUs cost."""
+    energy = Energy(72.0, True, "1 CPU package, with all processes on them")
+    said, found = planned(monkeypatch, energy, "--price", "2", "--price-here", "36")
+    (arm,) = found["arms"]
+    assert arm["kwh_here"] == pytest.approx(arm["seconds_here"] * 72 / 3.6e6)
+    assert arm["money_here"] == pytest.approx(arm["seconds_here"] / 100)
+    assert arm["forecasts"][0]["money"] == pytest.approx(2 * arm["forecasts"][0]["gpu_hours"])
+    assert found["here"]["energy"] == {
+        "a_second": 72.0, "metered": True, "of": "1 CPU package, with all processes on them",
+    }  # fmt: skip
+    assert "kWh here: 72 J a CPU second while steps are made (1 CPU package," in said
+    assert "Money:" not in said
+    lines = said.splitlines()
+    assert " ".join(lines[0].split()).endswith(
+        "CPU hours a run here kWh a run here money a run here"
+    )
+    (total,) = [line.split() for line in lines if line.startswith("all")]
+    kwh, money = float(total[-2]), float(total[-1])
+    assert kwh == pytest.approx(2 * arm["kwh_here"], rel=0.05)
+    assert money == pytest.approx(2 * arm["money_here"], rel=0.05)
+
+
+def test_what_is_not_known_here_is_said_in_one_phrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = Energy(None, False, "the CPU's energy, since /sys is for root alone")
+    said, found = planned(monkeypatch, none)
+    assert said.count("kWh here") == 1
+    assert "kWh here: none, for want of a meter (the CPU's energy, since /sys is for" in said
+    assert said.count("Money:") == 1
+    assert (
+        "Money: none without --price, of an hour of a named GPU; or without --price-here, of a "
+        "CPU hour here." in said
+    )
+    assert "a run here" in said
+    assert "kWh a run here" not in said
+    assert (found["arms"][0]["kwh_here"], found["arms"][0]["money_here"]) == (None, None)
+    said, _ = planned(monkeypatch, Energy(None, True, "1 GPU, with all processes on them"))
+    assert "kWh here: none until --measure reads the meter over a few steps (1 GPU" in said
+    said, _ = planned(monkeypatch, none, "--hardware", "none")
+    assert "Money: none without --price-here, of a CPU hour here." in said
+
+
+def test_a_machine_whose_clock_is_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Here("cuda", 1, "wall", 1e13, 0.4, 1e12, [], Energy(650.0, True, "1 GPU"))
+    monkeypatch.setattr("wg.forecast.run.here", lambda *a: machine)
+    done = CliRunner().invoke(cli, ["plan", "model=tiny", "--hardware", "none"])
+    assert "kWh here: 650 W while steps are made (1 GPU)." in done.output
+    assert "of an hour here." in done.output
+
+
 def test_runs_of_a_sweep_are_summed() -> None:
     done = CliRunner().invoke(
         cli, ["plan", "-m", "model=tiny", "recipe=nvidia,fast", "seed=0,1,2", "--hardware", "none"]
@@ -82,6 +145,7 @@ def test_runs_of_a_sweep_are_summed() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--gpus", "0"], ["--gpus", "1,2048"], ["--hardware", "h101"], ["--efficiency", "2"],
+     ["--hardware", "none", "--price", "2"], ["--price-here", "-1"],
      ["batch_size=0"], ["model=none"]],
 )  # fmt: skip
 def test_a_users_mistake_ends_with_2(

@@ -11,7 +11,17 @@ import soundfile
 from wg.audio.corpus import DEMO
 from wg.audio.mel import MelConfig
 from wg.errors import UserError
-from wg.measure.metrics import DEFAULT, EXTRAS, METRICS, check_metrics
+from wg.measure.metrics import (
+    DEFAULT,
+    DERIVED,
+    EXTRAS,
+    METRICS,
+    NO_CONSTANT,
+    SHOWN,
+    check_metrics,
+    metric_info,
+    with_derived,
+)
 from wg.measure.quality import COMPUTE, LSB, dc_offset, line_noise_db, log_mel_l1, mr_stft, score
 
 MEL = MelConfig(sampling_rate=16000)
@@ -56,7 +66,23 @@ def test_wrong_names_are_told() -> None:
         check_metrics(["stoi", "mcd", "stoi"], "here")
     with pytest.raises(UserError, match="here is empty"):
         check_metrics([], "here")
+    with pytest.raises(UserError, match=f"there is no metric '{NO_CONSTANT}'.*'nats_per_sample'"):
+        check_metrics([NO_CONSTANT], "here")
     check_metrics(METRICS, "here")
+
+
+def test_what_follows_from_nats_stands_beside_them() -> None:
+    assert list(SHOWN)[:2] == ["nats_per_sample", NO_CONSTANT]
+    assert set(SHOWN) == {*METRICS, *DERIVED}
+    assert metric_info(NO_CONSTANT).unit == METRICS["nats_per_sample"].unit
+    values = {"log_mel_l1": 1.0, "nats_per_sample": -4.211}
+    found = with_derived(values, 1.0)
+    assert {k: found[k] for k in values} == values
+    assert found[NO_CONSTANT] == pytest.approx(-5.130, abs=5e-4)
+    # Where sigma is 1 / sqrt(2 pi), the constant is none.
+    assert with_derived(values, (2 * math.pi) ** -0.5)[NO_CONSTANT] == pytest.approx(-4.211)
+    assert with_derived({"nats_per_sample": None}, 1.0)[NO_CONSTANT] is None
+    assert with_derived({"stoi": 1.0}, 1.0) == {"stoi": 1.0}
 
 
 def test_identical(speech: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from wg.measure.metrics import NO_CONSTANT, with_derived
 from wg.measure.record import Record, read_events, scores, snapshots
 from wg.measure.score import Sigmas, fixed_noise, grid_utterances, judge, score_run
 from wg.sweep.rundir import prepare
@@ -53,6 +54,8 @@ def test_nats_are_the_models_own_likelihood(tiny_config: Config) -> None:
     with torch.no_grad():
         plain = nll(model(store.mel(i)[None], store.audio(i)[None]), 0.8)
     assert nats == pytest.approx(float(plain) + gaussian_constant(0.8), abs=1e-5)
+    without = with_derived({"nats_per_sample": nats}, 0.8)[NO_CONSTANT]
+    assert without == pytest.approx(float(plain), abs=1e-5)
     assert reference.shape == generated.shape == (24000,)
 
 

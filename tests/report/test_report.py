@@ -184,6 +184,16 @@ def test_unequal_conditions_are_told(
     assert any(words in w for w in report(sweep)["warnings"])
 
 
+def test_a_schedule_that_was_cut_short_is_told_of(sweep: Path, write_run: WriteRun) -> None:
+    """Forty of a hundred seconds of audio; a constant step size has no end to reach."""
+    planned = {"budget": {"audio_seconds": 100.0, "train_seconds": 40.0}}
+    write_run(sweep, "cut", 0, falling(10), config=planned, start={"plan": {"lr_schedule": "cos"}})
+    write_run(sweep, "constant", 0, falling(10), config=planned)
+    told = [w for w in report(sweep)["warnings"] if "stopped by budget.train_seconds" in w]
+    assert len(told) == 1
+    assert told[0].startswith("Run cut-s0-00000000 was stopped by budget.train_seconds at 40%")
+
+
 def test_mixed_clocks_fall_back_to_wall_seconds(sweep: Path, write_run: WriteRun) -> None:
     write_run(sweep, "other", 0, falling(10), start={"clock_kind": "wall"})
     r = report(sweep)
@@ -208,8 +218,10 @@ def test_user_mistakes(tmp_path: Path, write_run: WriteRun, missing: str) -> Non
         write_run(folder, "nvidia", 0, falling(1), status="interrupted")
     if missing in ("baseline", "named"):
         write_run(folder, "fast", 0, falling(1))
+        write_run(folder, "slow", 0, falling(1))
     name = "fsat" if missing == "named" else None
-    words = {"baseline": "arms: 'fast'", "named": "did you mean 'fast'"}.get(missing, str(folder))
+    told = {"baseline": "arms: 'fast', 'slow'", "named": "did you mean 'fast'"}
+    words = told.get(missing, str(folder))
     with pytest.raises(UserError, match=re.escape(words)):
         report(folder, baseline=name)
 
@@ -218,6 +230,13 @@ def test_a_named_baseline(sweep: Path) -> None:
     r = report(sweep, baseline="fast")
     assert r["baseline"] == "fast"
     assert arm(r, "nvidia")["speed_up"]["pairs"]["0"] == pytest.approx(0.5)
+
+
+def test_one_arm_alone_needs_no_baseline(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "s", "fast", 0, falling(5))
+    r = report(tmp_path / "s")
+    assert (r["baseline"], r["winner"]["arm"]) == ("fast", "fast")
+    assert "it is the only arm" in r["headline"]["sentence"]
 
 
 def test_several_targets(sweep: Path, write_run: WriteRun) -> None:

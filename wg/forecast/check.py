@@ -15,7 +15,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,7 @@ def steps() -> dict[str, Any]:
         }
         for overrides, fact, (work, memory, _) in zip((*FROM, *STEPS), facts, made, strict=True)
     ]
-    return {"stated": vars(stated), "calibrated": vars(calibrated), "from": rows[:2],
+    return {"stated": asdict(stated), "calibrated": asdict(calibrated), "from": rows[:2],
             "rows": rows[2:]}  # fmt: skip
 
 

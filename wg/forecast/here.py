@@ -1,4 +1,5 @@
-"""This machine: its rates of matrix products and of copies, and what share a real step reaches.
+"""This machine: its rates of matrix products and of copies, what share a real step reaches, and
+what energy it takes.
 
 Seconds of a step = its products / (rate of matrix products * efficiency) + what the optimizer,
 weight norm and activations move / rate of copies.
@@ -16,6 +17,7 @@ import torch
 from wg.bench.batch import make_batch
 from wg.bench.gauge import Gemm, clock_of, seconds
 from wg.bench.step import OwnStep
+from wg.forecast.energy import UNKNOWN, Energy, meter_here, of_steps, unmeasured
 from wg.forecast.memory import MemoryModel
 from wg.sweep.compose import configurations
 from wg.train.build import resolve_device
@@ -36,7 +38,8 @@ _PARALLEL = ("ddp", "accumulate", "micro_batch")  # what is no matter of one ste
 class Here:
     """device; threads; clock: "wall", or "cpu" seconds of the process; gemm_rate: FLOP/s;
     efficiency: FLOP/s of convolutions over it; bandwidth: bytes a second that the rest moves;
-    measured: the steps that both are from, [] where they are stated and a copy's."""
+    measured: the steps that both are from, [] where they are stated and a copy's. energy: of the
+    longer of those steps."""
 
     device: str
     threads: int
@@ -45,6 +48,7 @@ class Here:
     efficiency: float
     bandwidth: float
     measured: list[dict[str, Any]]
+    energy: Energy = UNKNOWN
 
     def step_seconds(self, work: Workload, memory: MemoryModel, phase: Phase) -> float:
         """Of a step of ``phase``, on one rank."""
@@ -55,6 +59,15 @@ class Here:
     def seconds(self, work: Workload, memory: MemoryModel) -> float:
         """Of all steps of a run, on one rank."""
         return sum(p.steps * self.step_seconds(work, memory, p) for p in work.phases)
+
+    def kwh(self, seconds: float) -> float | None:
+        """Of so many seconds of steps; None where their energy is not known."""
+        return None if self.energy.a_second is None else seconds * self.energy.a_second / 3.6e6
+
+    @property
+    def hour(self) -> str:
+        """What an hour of the clock is called."""
+        return "CPU hour" if self.clock == "cpu" else "hour"
 
 
 def here(device: str, threads: int, config: Mapping[str, Any] | None = None) -> Here:
@@ -85,8 +98,10 @@ def here(device: str, threads: int, config: Mapping[str, Any] | None = None) -> 
         copies.append(spent(copy))
     rate = gemm.flops / median(products)
     stated, bandwidth = STATED[where.type], 2 * COPIED[where.type] / median(copies)
+    counted = meter_here(where)
     if config is None:
-        return Here(where.type, threads, clock, rate, stated, bandwidth, [])
+        energy = unmeasured(counted)
+        return Here(where.type, threads, clock, rate, stated, bandwidth, [], energy)
     long, memory = _step(config, rate * stated, 1)
     short, _ = _step(config, rate * stated, SHORT)
     steps = [long, short]
@@ -102,7 +117,8 @@ def here(device: str, threads: int, config: Mapping[str, Any] | None = None) -> 
             times[j].append(spent(lambda step=steps[j]: _once(step)))  # type: ignore[misc]
     rate = gemm.flops / median(products)
     found = [_found(step, memory, t) for step, t in zip(steps, times, strict=True)]
-    return Here(where.type, threads, clock, rate, *solved(found, rate, bandwidth), found)
+    energy = of_steps(lambda: _once(long), where, clock, counted)
+    return Here(where.type, threads, clock, rate, *solved(found, rate, bandwidth), found, energy)
 
 
 def solved(

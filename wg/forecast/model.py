@@ -25,7 +25,7 @@ class Assumptions:
     """efficiency: model FLOP/s of convolutions over the data sheet's peak. network: bytes a second
     in each direction for every GPU between hosts. latency: seconds of a hop of the ring. launch:
     seconds of a kernel's launch. per_gpu: segments on a GPU; None: the recipe's batch is shared
-    out. price: money of a GPU hour."""
+    out. price: money of an hour of a named GPU; price_here: of an hour of the clock here."""
 
     efficiency: float = 0.4
     network: float = 25e9
@@ -33,6 +33,7 @@ class Assumptions:
     launch: float = 5e-6
     per_gpu: int | None = None
     price: float | None = None
+    price_here: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,16 @@ FORMAT = "wg-plan/1"
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in their seeds alone. memory: on one rank with the whole batch."""
+    """Runs that differ in their seeds alone. memory: on one rank with the whole batch.
+    seconds_here, kwh_here, money_here: of one run on this machine; None where not known."""
 
     name: str
     seeds: list[int]
     work: Workload
     memory: Memory
     seconds_here: float
+    kwh_here: float | None
+    money_here: float | None
     forecasts: list[Forecast]
 
 
@@ -96,12 +99,15 @@ def _arm(
     work = workload(runs[0])
     model = MemoryModel(work)
     shape = work.longest.shape
+    seconds, price = machine.seconds(work, model), assumed.price_here
     return Arm(
         work.arm,
         [run["seed"] for run in runs],
         work,
         model.at(shape.batch, shape.samples),
-        machine.seconds(work, model),
+        seconds,
+        machine.kwh(seconds),
+        None if price is None else seconds / 3600 * price,
         [forecast(work, model, hw, n, assumed) for hw in hardware for n in gpus],
     )
 
@@ -129,6 +135,8 @@ def to_json(found: Findings) -> dict[str, Any]:
                 "phases": [asdict(p) for p in a.work.phases],
                 "memory": {**asdict(a.memory), "total": a.memory.total},
                 "seconds_here": a.seconds_here,
+                "kwh_here": a.kwh_here,
+                "money_here": a.money_here,
                 "forecasts": [
                     {**asdict(f), "step": {**asdict(f.step), "total": f.step.total}}
                     for f in a.forecasts

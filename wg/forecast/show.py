@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from wg.forecast.here import Here
 from wg.forecast.memory import TRAFFIC
 from wg.forecast.model import LAUNCHES, Forecast
 from wg.forecast.run import Arm, Findings
@@ -35,10 +36,12 @@ def _table(*columns: str, left: int = 1) -> Table:
 
 
 def _runs(found: Findings) -> Table:
-    clock = "CPU hours" if found.here.clock == "cpu" else "hours"
+    energy = found.here.energy.a_second is not None
+    money = found.assumed.price_here is not None
     table = _table(
         "arm", "runs", "parameters", "steps", "audio s", "FLOPs a step", "FLOPs a run",
-        f"{clock} a run here",
+        f"{found.here.hour}s a run here", *(["kWh a run here"] if energy else []),
+        *(["money a run here"] if money else []),
     )  # fmt: skip
     for a in found.arms:
         seconds = a.work.samples / a.work.plan.base.sampling_rate
@@ -51,11 +54,17 @@ def _runs(found: Findings) -> Table:
             f"{a.work.longest.flops:.3g}",
             f"{a.work.flops:.3g}",
             hours(a.seconds_here),
+            *(_number(v) for v in (a.kwh_here, a.money_here) if v is not None),
         )
     if found.runs > 1:
         flops = sum(len(a.seeds) * a.work.flops for a in found.arms)
         spent = sum(len(a.seeds) * a.seconds_here for a in found.arms)
-        table.add_row("all", f"{found.runs}", "", "", "", "", f"{flops:.3g}", hours(spent))
+        kwh = sum(len(a.seeds) * (a.kwh_here or 0.0) for a in found.arms)
+        cost = sum(len(a.seeds) * (a.money_here or 0.0) for a in found.arms)
+        table.add_row(
+            "all", f"{found.runs}", "", "", "", "", f"{flops:.3g}", hours(spent),
+            *([_number(kwh)] if energy else []), *([_number(cost)] if money else []),
+        )  # fmt: skip
     return table
 
 
@@ -130,6 +139,7 @@ def notes(found: Findings) -> list[str]:
         f"products, of which convolutions reach {h.efficiency:.0%}, and {h.bandwidth / 1e9:.3g} "
         f"GB/s for what the optimizer, weight norm and activations move ({of}). The clock's train "
         "section alone: scoring, loading and what a strategy prepares come on top.",
+        _energy_note(h),
         "FLOPs are the model's; what is computed a second time is none.",
         "Memory: weights exact, activations counted on two short segments and extended in "
         "proportion; libraries' work space, fragments and torch.compile's savings are not in it.",
@@ -145,9 +155,25 @@ def notes(found: Findings) -> list[str]:
             )
     if found.hardware:
         lines += _hardware_notes(found)
+    absent = []
     if a.price is None and found.hardware:
-        lines.append("Money: give --price, of a GPU hour.")
+        absent.append("--price, of an hour of a named GPU")
+    if a.price_here is None:
+        absent.append(f"--price-here, of {'a' if h.clock == 'cpu' else 'an'} {h.hour} here")
+    if absent:
+        lines.append(f"Money: none without {'; or without '.join(absent)}.")
     return lines
+
+
+def _energy_note(here: Here) -> str:
+    """What kWh here are from, or in one phrase why there are none."""
+    energy = here.energy
+    if energy.a_second is not None:
+        unit = "J a CPU second" if here.clock == "cpu" else "W"
+        return f"kWh here: {energy.a_second:,.3g} {unit} while steps are made ({energy.of})."
+    if energy.metered:
+        return f"kWh here: none until --measure reads the meter over a few steps ({energy.of})."
+    return f"kWh here: none, for want of a meter ({energy.of})."
 
 
 def _hardware_notes(found: Findings) -> list[str]:

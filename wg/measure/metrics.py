@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -170,6 +171,22 @@ _ROWS = (
 )
 METRICS: dict[str, MetricInfo] = {row.name: row for row in _ROWS}
 
+# What follows from a metric without another look at the model: never scored and no target's
+# condition, only shown beside it.
+NO_CONSTANT = "nats_per_sample_no_constant"
+DERIVED: dict[str, MetricInfo] = {
+    NO_CONSTANT: MetricInfo(
+        NO_CONSTANT,
+        "nats/sample",
+        "lower",
+        "the same less 0.5 ln(2 pi sigma^2), as papers on likelihood print it; it compares models "
+        "of one sigma alone",
+        "nats_per_sample and the sigma that the run was trained with",
+    )
+}
+# All that a report may show, each that follows after what it follows from.
+SHOWN: dict[str, MetricInfo] = {_ROWS[0].name: _ROWS[0], **DERIVED, **METRICS}
+
 # What every snapshot is scored on where nothing else is asked for (evaluation.metrics): cheap,
 # and nothing that an ordinary install lacks.
 DEFAULT = (
@@ -222,4 +239,15 @@ def missing(name: str) -> UserError:
 
 def metric_info(name: str) -> MetricInfo:
     """The row of ``name``; one that the table lacks (a newer record's) is shown as it is."""
-    return METRICS.get(name) or MetricInfo(name, "", "lower", name.replace("_", " "))
+    return SHOWN.get(name) or MetricInfo(name, "", "lower", name.replace("_", " "))
+
+
+def with_derived(values: Mapping[str, float | None], sigma: float) -> dict[str, float | None]:
+    """``values`` (metric -> value) and what follows from them: nats per sample less the Gaussian
+    constant 0.5 ln(2 pi sigma^2) that wg.measure.score added to them. ``sigma``: of the
+    likelihood, not of the noise that speech is generated from."""
+    nats = values.get("nats_per_sample")
+    if "nats_per_sample" not in values:
+        return dict(values)
+    constant = 0.5 * math.log(2 * math.pi * sigma**2)
+    return {**values, NO_CONSTANT: None if nats is None else nats - constant}

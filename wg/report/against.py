@@ -1,8 +1,8 @@
 """A repetition held against committed results: ``wg report SWEEP --against results.json``.
 
-Arms are matched by what they do (recipe, strategies with their settings, plan), not by their names,
-which are made short within a sweep. Audio seconds to the target and quality at the end do not depend
-on the machine; seconds do, so another machine is named beside them.
+Arms are matched by what they do (recipe, strategies with their settings, plan), not by their
+names, which are made short within a sweep. Audio seconds to the target and quality at the end do
+not depend on the machine; seconds do, so another machine is named beside them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from rich.table import Table
 
 from wg.console import console
 from wg.files import write_atomic, write_json
+from wg.measure.metrics import SHOWN
 from wg.measure.record import finite
+from wg.report.against import against_of, lines_of, read_earlier
+from wg.report.ends import LABELS
 from wg.report.listen import listening
 from wg.report.page import render
 from wg.report.read import read_sweep
@@ -32,21 +35,25 @@ def write_report(
     target: Mapping[str, Any] | None = None,
     more_targets: Sequence[Mapping[str, Any]] = (),
     price: float | None = None,
+    against: Path | None = None,
 ) -> Path:
     """Write index.html, results.json and table.md into ``out_dir``; returns the page's path.
 
     ``baseline`` names the arm that speed-ups are relative to (default: plain `nvidia`);
     ``target`` comes before the targets that the runs were made with, and ``more_targets`` after
-    it; ``price`` is money of an hour of a rank's device.
+    it; ``price`` is money of an hour of a rank's device; ``against`` names earlier results.json,
+    which this is a repetition of.
 
     ``say`` gets the warnings, the table and the answer, as text for the terminal.
 
     Errors: UserError without finished runs, without a baseline, for a wrong target.
     """
+    earlier = None if against is None else read_earlier(against)
     sweep = read_sweep(sweep_dir, baseline)
     given = [t for t in (target, *more_targets) if t is not None]
     throughput = read_throughput(sweep_dir)
     results: dict[str, Any] = finite(results_of(sweep, given, price, throughput))
+    results["against"] = None if earlier is None else against_of(results, earlier)
     winner = results["winner"]
     utterances, missing = listening(sweep, winner["arm"], winner["seed"])
     page = out_dir / "index.html"
@@ -59,6 +66,8 @@ def write_report(
     print_table(results, Console(file=text, width=console().width))
     say(text.getvalue().rstrip())
     say(results["headline"]["sentence"].replace("`", ""))
+    for line in lines_of(results["against"]) if results["against"] else ():
+        say(line)
     say(f"report: {page}")
     return page
 
@@ -104,11 +113,25 @@ def table_markdown(results: Mapping[str, Any]) -> str:
         "",
         "| " + " | ".join(headers) + " |",
         "| " + " | ".join("---" for _ in headers) + " |",
-        *("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows),
+        *(
+            "| " + " | ".join(c.replace("|", "\\|") for c in row) + " |"
+            for row in [*rows, *_end_rows(results, headers)]
+        ),
         "",
         _caption(results),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _end_rows(results: Mapping[str, Any], headers: Sequence[str]) -> list[list[str]]:
+    """The ends of the metrics' scales under ``headers``, which are of no arm."""
+    return [
+        [
+            f"end of the scale: {LABELS.get(name, name)}",
+            *(metric_value(h, values.get(h)) if h in SHOWN else MISSING for h in headers[1:]),
+        ]
+        for name, values in results["ends"].items()
+    ]
 
 
 def _caption(results: Mapping[str, Any]) -> str:

@@ -27,14 +27,24 @@ class GridPoint:
     cost: Mapping[str, float] = field(default_factory=dict)
 
 
+def sigma_of(config: Mapping[str, Any]) -> float:
+    """Of the likelihood that a run was trained on and is scored by (``evaluation.sigma`` is that
+    of generated speech)."""
+    return float(config.get("sigma") or 1.0)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run directory.
 
     kind        its own headline clock; the sweep's may differ
     spent       position on every axis at its end
-    final       mean metrics on all held-out speech; ``utterances``: the same one by one
+    final       mean metrics on all held-out speech, with those that follow from others;
+                ``utterances``: the same one by one, without those
+    ends        name -> metric -> mean on all held-out speech: the ends of the metrics' scales
+                (wg.measure.ends), where they are on record
     peak        most memory of a rank: bytes, and of what
+    taken       model_flops and joules in all, where they are on record
     joules_of   what the meter of energy counts, or why there is none
     spans       (first, last) Unix seconds of every attempt
     diverged    it failed because its loss left the numbers, which is an outcome of the recipe
@@ -56,9 +66,11 @@ class Run:
     points: tuple[GridPoint, ...]
     final: Mapping[str, float | None]
     utterances: Mapping[str, Mapping[str, float | None]]
+    ends: Mapping[str, Mapping[str, float | None]]
     samples: Event | None
     peak: Mapping[str, Any]
     joules_of: str
+    taken: Mapping[str, float]
     spans: tuple[tuple[float, float], ...]
     attempts: int
     nonfinite: int

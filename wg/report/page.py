@@ -11,10 +11,11 @@ import plotly.graph_objects as go
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from wg.measure.metrics import metric_info
+from wg.measure.metrics import NO_CONSTANT, metric_info
 from wg.measure.target import Condition, Target
 from wg.report import words
 from wg.report.data import Sweep
+from wg.report.ends import LABELS
 from wg.report.figures import KEY_METRICS, Style, quality_figure, speed_up_figure, styles
 from wg.report.figures_evidence import profile_figure, survival_figure
 from wg.report.listen import Utterance
@@ -41,6 +42,8 @@ def render(
         scaled=words.scaled,
         factor=words.factor,
         interval=words.interval,
+        budgets=words.budgets,
+        breakable=lambda name: Markup("_<wbr>").join(name.split("_")),
         contribution=words.contribution,
         limits=words.limits,
         p=words.probability,
@@ -63,6 +66,8 @@ def render(
         swatch=lambda arm: _swatch(style[arm]),
         final_metrics=_final_metrics(results),
         best=_best(results),
+        ends_labels=LABELS,
+        budgets_differ=_budgets_differ(results),
         has_donor=any(v for a in results["arms"] for v in a["donor_seconds"].values()),
         utterances=utterances,
         missing=missing,
@@ -111,13 +116,24 @@ def _target(results: Mapping[str, Any]) -> Target | None:
 
 
 def _final_metrics(results: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(m for a in results["arms"] for m in a["final"]))
+    """Those of any arm or end, in the order of ``metrics``; those that it lacks come last."""
+    found = dict.fromkeys(m for a in results["arms"] for m in a["final"])
+    found |= dict.fromkeys(m for values in results["ends"].values() for m in values)
+    known = [m for m in results["metrics"] if m in found]
+    return known + [m for m in found if m not in known]
+
+
+def _budgets_differ(results: Mapping[str, Any]) -> bool:
+    budgets = [b for a in results["arms"] for b in a["budgets"]]
+    return any(b != budgets[0] for b in budgets)
 
 
 def _best(results: Mapping[str, Any]) -> dict[str, str]:
     """Metric -> the arm with the best mean, where there are arms to choose from."""
     best = {}
     for m in _final_metrics(results):
+        if m == NO_CONSTANT and len(results["sigmas"]) > 1:
+            continue  # it compares arms of one sigma alone
         means = {a["arm"]: a["final"][m]["mean"] for a in results["arms"] if m in a["final"]}
         known = {a: v for a, v in means.items() if v is not None}
         if len(known) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,17 +14,19 @@ import yaml  # type: ignore[import-untyped]
 from wg.errors import UserError, nearest
 from wg.files import read_json
 from wg.measure.clock import Kind, headline
+from wg.measure.metrics import with_derived
 from wg.measure.record import (
     Event,
     attempt_spans,
     last_clock,
     read_events,
+    scale_ends,
     scores,
     snapshots,
     status,
 )
 from wg.measure.target import Target
-from wg.report.data import Arm, Excluded, GridPoint, Run, Sweep
+from wg.report.data import Arm, Excluded, GridPoint, Run, Sweep, sigma_of
 from wg.report.names import short_names
 
 
@@ -90,6 +93,8 @@ def find_baseline(arms: Mapping[str, Arm], name: str | None) -> str:
         if name not in arms:
             raise UserError(f"there is no finished arm '{name}'; {nearest(name, arms)}")
         return name
+    if len(arms) == 1:
+        return next(iter(arms))  # there is nothing to compare: any arm is told of alone
     plain = [
         a
         for a, arm in arms.items()
@@ -120,6 +125,7 @@ def read_run(folder: Path, kind: Kind) -> Run:
     samples = [e for e in events if e["event"] == "samples"]
     trained = [e for e in events if e["event"] == "trained"]
     taken = snapshots(events)
+    config = _read_config(folder)
     try:
         arm, seed = str(identity["arm"]), int(identity["seed"])
     except (KeyError, TypeError, ValueError):
@@ -132,16 +138,18 @@ def read_run(folder: Path, kind: Kind) -> Run:
         status=status(events),
         reason=str(ends[-1].get("reason") or "") if ends else "",
         identity=identity,
-        config=_read_config(folder),
+        config=config,
         start=start,
         kind=start.get("clock_kind", kind),
         donor_seconds=donor,
         spent=_spent(events, kind, donor),
         points=tuple(_points(events, kind, donor)),
-        final=held_out[-1]["metrics"] if held_out else {},
+        final=with_derived(held_out[-1]["metrics"] if held_out else {}, sigma_of(config)),
         utterances=(held_out[-1].get("utterances") or {}) if held_out else {},
+        ends=scale_ends(events),
         samples=samples[-1] if samples else None,
         peak=_peak(trained[-1] if trained else {}),
+        taken=functools.reduce(lambda a, e: {**a, **_cost(e)}, events, {}),
         joules_of=str((taken[-1] if taken else {}).get("joules_of") or "not on record"),
         spans=attempt_spans(events),
         attempts=len(starts),
@@ -178,8 +186,8 @@ def _points(events: list[Event], kind: Kind, donor: float) -> list[GridPoint]:
     ]
 
 
-def _cost(snapshot: Event) -> dict[str, float]:
-    found = {k: snapshot.get(k) for k in ("model_flops", "joules")}
+def _cost(event: Event) -> dict[str, float]:
+    found = {k: event.get(k) for k in ("model_flops", "joules")}
     return {k: float(v) for k, v in found.items() if v is not None}
 
 

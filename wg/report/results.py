@@ -8,16 +8,23 @@
     ranking    arm names, the best first
     divisions  of those that the sweep has: division, words, arms (the best first), best
     baseline, seeds, clock, budget, corpus, evaluation, model, machines, versions, commits
+    sigmas     of the likelihood, those that runs were trained with
     metrics    name -> unit, direction, description
-    arms       a list, the baseline first; division, time_to_target, speed_up, final, runs ...
+    ends       of the metrics' scales: ground_truth (the recordings), griffin_lim, noise_lpc (noise
+               through the mel's filters), noise_lpc_consistent (that noise, fitted to the mel) ->
+               metric -> mean on all held-out speech; {} where no run has them (`wg score --ends`)
+    arms       a list, the baseline first; division, budgets (audio_seconds, train_seconds: null
+               without that limit; several where its runs differ), time_to_target, speed_up, final
+               (nats_per_sample_no_constant is nats_per_sample less 0.5 ln(2 pi sigma^2)), runs ...
     cost       price, energy_meters (what is counted, or why nothing), arms: name ->
       model_flops, joules, money   until the target: seeds (null: missed), spent, mean, missed;
                     null where nothing is known
       flops_per_second, peak_memory (bytes, of, ranks)
       normalised   null without `wg bench arms`: its command, complete, date, commit, machine,
-                    rounds, arms: name -> refused, audio_seconds_per_second, relative (to the
-                    baseline: median, low, high, coverage, n), flops_per_second, arithmetic,
-                    gemm_flops_per_second, share_of_peak, finite, time_to_target, speed_up
+                    rounds, elsewhere (why there are no times), arms: name -> refused,
+                    audio_seconds_per_second, relative (to the baseline: median, low, high,
+                    coverage, n), flops_per_second, arithmetic, gemm_flops_per_second,
+                    share_of_peak, finite, time_to_target, speed_up
     evidence   null without a target; else, each null where there is nothing to say:
       alpha         0.05
       sooner        words (what n can show), arms: name -> n, t, t_holm (one-sided p against the
@@ -38,6 +45,7 @@
                     leave_one_out, interactions, effect_pairs: strategy (or a:b) -> factor, low,
                     high, bound, n, seeds, aliases
       how_to_attribute  a sentence, where there is no attribution and there are strategies
+    against    null without --against (wg.report.against.against_of)
     other_targets  the same times and speed-ups for further targets
     excluded, warnings
 
@@ -53,7 +61,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from wg.measure.metrics import METRICS
+from wg.measure.metrics import SHOWN
 from wg.report.compare import (
     Comparison,
     Winner,
@@ -64,10 +72,12 @@ from wg.report.compare import (
     targets_of,
     throughput,
 )
-from wg.report.cost import cost_of, cost_warnings
-from wg.report.data import Arm, Run, Sweep
+from wg.report.cost import cost_of
+from wg.report.data import Arm, Run, Sweep, sigma_of
 from wg.report.divisions import best_of_each, division_of
+from wg.report.ends import ends_of, ends_warnings
 from wg.report.evidence import evidence_of
+from wg.report.normalised import normalised_warnings
 from wg.report.plain import NO_TIMING, speed_up_values, target_values, timing
 from wg.report.warn import warnings_of
 from wg.report.words import clock_words, headline_sentence
@@ -126,6 +136,7 @@ def results_of(
             **_known(config.get("model"), *_MODEL),
             "parameters": start.get("parameters"),
         },
+        "sigmas": sorted({sigma_of(r.config) for r in sweep.runs}),
         "sampling_rate": (config.get("data") or {}).get("sampling_rate"),
         "machines": [_known(m, *_MACHINE) for m in _distinct(sweep, "machine")],
         "versions": _distinct(sweep, "versions"),
@@ -134,8 +145,9 @@ def results_of(
         "devices": _distinct(sweep, "device"),
         "metrics": {
             m: {"unit": i.unit, "direction": i.direction, "description": i.description}
-            for m, i in METRICS.items()
+            for m, i in SHOWN.items()
         },
+        "ends": ends_of(sweep),
         "arms": [
             {"arm": n, "division": divisions[n], **_arm(sweep, arm, main)}
             for n, arm in sweep.arms.items()
@@ -147,7 +159,11 @@ def results_of(
             for c in comparisons[1:]
         ],
         "excluded": [asdict(e) for e in sweep.excluded],
-        "warnings": [*warnings_of(sweep, main, len(targets)), *cost_warnings(sweep, cost)],
+        "warnings": [
+            *warnings_of(sweep, main, len(targets)),
+            *ends_warnings(sweep),
+            *normalised_warnings(sweep, cost["normalised"]),
+        ],
     }
     # The best of several arms is partly lucky: its joint interval allows for that.
     joint = len(sweep.arms) > 2
@@ -172,6 +188,7 @@ def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any
         "recipe": run.start.get("recipe"),
         "is_baseline": arm.name == sweep.baseline,
         "seeds": sorted(arm.runs),
+        "budgets": _budgets(arm),
         "diverged": [str(s) for s, r in sorted(arm.runs.items()) if r.diverged],
         "strategies": [
             {"name": n, "kind": k, "settings": dict(settings.get(n) or {})}
@@ -200,6 +217,17 @@ def _arm(sweep: Sweep, arm: Arm, comparison: Comparison | None) -> dict[str, Any
         },
         "runs": [_run(r) for _, r in sorted(arm.runs.items())],
     }
+
+
+def _budgets(arm: Arm) -> list[dict[str, Any]]:
+    """The distinct budgets of its runs, in the order of their seeds."""
+    found: list[dict[str, Any]] = []
+    for _, run in sorted(arm.runs.items()):
+        budget = run.config.get("budget") or {}
+        own = {k: budget.get(k) for k in ("audio_seconds", "train_seconds")}
+        if own not in found:
+            found.append(own)
+    return found
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -241,7 +269,7 @@ def short_path(path: Path) -> str:
 def _metric_names(arm: Arm) -> list[str]:
     """Metrics of the table first, in its order; then those that only the record knows."""
     found = {m for r in arm.finished for m in r.final}
-    return [m for m in METRICS if m in found] + sorted(found - set(METRICS))
+    return [m for m in SHOWN if m in found] + sorted(found - set(SHOWN))
 
 
 def _distinct(sweep: Sweep, key: str) -> list[Any]:

@@ -88,8 +88,8 @@ def _pairs_needed(arms: int) -> int:
 
 
 def good_enough_of(sweep: Sweep, comparison: Comparison) -> dict[str, Any]:
-    """Is the mean quality at the end of the budget at least the target's? p for every condition;
-    for the target as a whole the largest of them, corrected by Holm across the arms.
+    """Is the mean quality at the end of an arm's own budget at least the target's? p for every
+    condition; for the target as a whole the largest of them, corrected by Holm across the arms.
 
     All conditions have to hold, so testing each at the full level is safe (an intersection-union
     test: Berger 1982, Technometrics 24, 295-300).

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from wg.measure.metrics import METRICS
+from wg.measure.metrics import METRICS, NO_CONSTANT
 from wg.report.compare import Comparison
-from wg.report.data import Run, Sweep
+from wg.report.data import Run, Sweep, sigma_of
 
 # Below 2, "poor", opinion scores (ITU-T P.800) call speech bad.
 _POOR_PESQ = 2.0
@@ -22,6 +22,7 @@ def warnings_of(sweep: Sweep, comparison: Comparison | None, n_targets: int) -> 
         *_overlaps(sweep),
         *_arms(sweep),
         *_scores(sweep),
+        *_planned_end(sweep),
         *_resolution(sweep, comparison),
         *_targets(sweep, comparison, n_targets),
     ]
@@ -66,6 +67,7 @@ def _unequal(sweep: Sweep) -> Iterator[str]:
         "versions of torch": lambda r: (r.start.get("versions") or {}).get("torch"),
         "versions of lightning": lambda r: (r.start.get("versions") or {}).get("lightning"),
         "budgets in audio seconds": lambda r: _config(r, "budget", "audio_seconds"),
+        "limits in train seconds": lambda r: _config(r, "budget", "train_seconds") or "none",
         "snapshot grids": lambda r: _config(r, "snapshots", "every"),
         "evaluation settings": lambda r: str(
             [_config(r, "evaluation", k) for k in ("sigma", "grid_seconds")]
@@ -153,12 +155,30 @@ def _scores(sweep: Sweep) -> Iterator[str]:
             unscored.setdefault(_join(absent), []).append(run.id)
     for what, ids in unscored.items():
         yield f"Not scored on {what}, which others are: {_join(ids, 4)} (`wg score RUN` adds it)."
+    sigmas = sorted({sigma_of(r.config) for r in sweep.runs})
+    if len(sigmas) > 1 and "nats_per_sample" in known:
+        yield (
+            f"Runs differ in sigma of the likelihood ({_join(sigmas)}): nats_per_sample compares "
+            f"them, {NO_CONSTANT} does not."
+        )
     found = [v for r in sweep.runs if r.final and (v := r.final.get("pesq_wb")) is not None]
     if found and max(found) < _POOR_PESQ:
         yield (
             f"No run makes good speech yet (the best PESQ-wb is {max(found):.2f} on a scale from 1 "
             "to 4.6): this compares the start of training, not its end."
         )
+
+
+def _planned_end(sweep: Sweep) -> Iterator[str]:
+    """A schedule over the planned audio is judged at its end, where its step size has fallen."""
+    for run in sweep.runs:
+        planned = float(_config(run, "budget", "audio_seconds") or 0.0)
+        share = run.spent["audio_seconds"] / planned if planned else 1.0
+        if run.finished and share < 0.999 and "lr_schedule" in (run.start.get("plan") or {}):
+            yield (
+                f"Run {run.id} was stopped by budget.train_seconds at {share:.0%} of its planned "
+                "audio, before its step size had followed its schedule to the end."
+            )
 
 
 def _resolution(sweep: Sweep, comparison: Comparison | None) -> Iterator[str]:

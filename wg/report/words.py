@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wg.measure.clock import Kind
@@ -69,6 +69,19 @@ def seconds(value: float | None) -> str:
     if value >= 7200:
         return f"{number(value / 3600)} h"
     return f"{number(value)} s" if value < 1e5 else f"{value:.0f} s"
+
+
+def budgets(found: Sequence[Mapping[str, Any]]) -> str:
+    """The budgets of an arm's runs, as a rule one."""
+    return " or ".join(
+        f"{MISSING if b['audio_seconds'] is None else format(b['audio_seconds'], 'g')} audio s"
+        + (
+            f", at most {seconds(b['train_seconds'])} of headline time"
+            if b["train_seconds"]
+            else ""
+        )
+        for b in found
+    )
 
 
 def metric_value(metric: str, value: float | None) -> str:
