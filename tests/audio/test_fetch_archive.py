@@ -32,7 +32,7 @@ def test_the_own_part_is_removed_also_after_an_interrupted_extraction(
         raise KeyboardInterrupt
 
     with serve(content) as served:
-        monkeypatch.setattr(tarfile.TarFile, "extract", interrupt)
+        monkeypatch.setattr(tarfile.TarFile, "extractfile", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fetch(source(content), tmp_path, url=served.url, say=Log())
         monkeypatch.undo()

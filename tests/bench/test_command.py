@@ -136,4 +136,4 @@ def test_the_order_of_rows() -> None:
 
 def test_bench_is_a_group_that_names_its_benches() -> None:
     group = importlib.import_module("wg.cli_bench").bench
-    assert list(group.commands) == ["step"]
+    assert list(group.commands) == ["step", "arms"]

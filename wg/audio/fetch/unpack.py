@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 from typing import IO
@@ -22,17 +23,29 @@ class _Watched:
         return data
 
 
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    """A folder or a plain file below ``into``, its owner and mode left out; all else is refused.
+    (tarfile's own filter for this is not in every Python 3.11.)"""
+    target = (into / member.name).resolve()
+    if not target.is_relative_to(into.resolve()):
+        raise tarfile.TarError(f"{member.name!r} would land outside")
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    data = tar.extractfile(member) if member.isreg() else None
+    if data is None:
+        raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as f:
+        shutil.copyfileobj(data, f)
+
+
 def unpack_tar(archive: Path, into: Path) -> None:
     """Extract a compressed tar archive into the folder ``into``, read once from front to back.
 
     Errors: UserError when it is damaged or holds anything that would land elsewhere; OSError
     when the disk is full.
     """
-    if not hasattr(tarfile, "data_filter"):
-        raise UserError(
-            "this Python cannot extract archives safely: use Python 3.11.4 or later, or extract "
-            f"{archive} by hand"
-        )
     bar = LateBar(archive.stat().st_size, f"extracting {archive.name}", as_bytes=True)
     try:
         # A stream: bzip2 cannot seek, and going back for each file would be quadratic.
@@ -42,7 +55,7 @@ def unpack_tar(archive: Path, into: Path) -> None:
             tarfile.open(fileobj=_Watched(raw, bar), mode="r|*") as tar,  # type: ignore[call-overload]
         ):
             for member in tar:
-                tar.extract(member, into, filter="data")
+                _extract(tar, member, into)
     except (tarfile.TarError, EOFError) as error:
         raise UserError(
             f"{archive} cannot be extracted ({error}): delete it and fetch again"
