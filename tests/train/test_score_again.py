@@ -76,7 +76,7 @@ def test_metrics_are_added_to_every_snapshot_on_disk(
     assert f"{len(snapshots(events))} of {len(snapshots(events))}" in said[-1]
     after = read_run(finished, "cpu")
     assert status(events) == "finished"
-    assert {m: after.final[m] for m in OWN} == before.final
+    assert {m: after.final[m] for m in OWN} == {m: before.final[m] for m in OWN}
     # Scoring later is no second time that the run trained, nor does it cost what it is charged.
     assert (after.spans, after.spent, after.attempts) == (before.spans, before.spent, 1)
     assert [p.index for p in after.points] == [p.index for p in before.points]
