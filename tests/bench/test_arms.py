@@ -29,7 +29,7 @@ GROWTH: dict[str, Any] = {"grow_flows": {"n_flows": [2, 4], "until": [0.5]}}
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wg.bench.worker.SHORTEST", 0.0)
+    monkeypatch.setattr("wg.bench.measure.SHORTEST", 0.0)
 
 
 def test_steps_of_every_shape_that_a_run_goes_through(tiny_config: Config) -> None:

@@ -14,15 +14,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from wg.audio.bar import LateBar
-from wg.bench.run import machine_of
+from wg.bench.run import header
 from wg.bench.worker import ANSWER
-from wg.commit import code_commit
 from wg.errors import UserError
 from wg.measure.ratio import paired_ratio
 from wg.measure.record import read_events
@@ -121,7 +119,7 @@ def bench_arms(
 
     Errors: UserError when the baseline itself cannot be measured.
     """
-    started = datetime.now(UTC)
+    facts = header(FORMAT, command, sweep.arms[sweep.baseline].any_run.config)
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.arms}
     complete = False
     with ExitStack() as stack:
@@ -142,15 +140,10 @@ def bench_arms(
     whole = min(len(turns[n]) for n, p in processes.items() if p.facts) if processes else 0
     if not whole:
         return None, complete
-    config = sweep.arms[sweep.baseline].any_run.config
     rows: dict[str, dict[str, Any]] = {}
     findings = {
-        "format": FORMAT,
-        "command": command,
+        **facts,
         "complete": complete,
-        "date": started.isoformat(timespec="seconds"),
-        "commit": code_commit(),
-        "machine": machine_of(config),
         "rounds": whole,
         "baseline": sweep.arms[sweep.baseline].any_run.id,
         "arms": rows,

@@ -73,7 +73,7 @@ def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) 
     gemm, steps = Gemm(device), {"plain": a, "variant": b}
     gemm()
     first = min(run(step, WARM_UP, device).wall / WARM_UP for step in steps.values())
-    n_steps = max(1, min(MOST_STEPS, round(SHORTEST / max(first, 1e-9))))
+    n_steps = steps_of_a_repetition(first)
     times: dict[str, list[Seconds]] = {"gemm": [], "plain": [], "variant": []}
     for i in range(repeats):
         times["gemm"].append(seconds(gemm, device))
@@ -94,6 +94,11 @@ def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) 
         "tolerance": None if allowed is None else asdict(allowed),
         "finite": math.isfinite(final),
     }
+
+
+def steps_of_a_repetition(once: float) -> int:
+    """How many steps of ``once`` seconds make one."""
+    return max(1, min(MOST_STEPS, round(SHORTEST / max(once, 1e-9))))
 
 
 def run(step: Step, n: int, device: torch.device) -> Seconds:

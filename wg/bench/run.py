@@ -55,7 +55,8 @@ def bench_step(
     variants: Sequence[Variant], repeats: int, command: str, say: Say
 ) -> tuple[dict[str, Any], bool]:
     """(the findings as plain values, whether all was measured): Ctrl-C keeps what there is."""
-    started = datetime.now(UTC)
+    base = variants[0].config
+    findings = header(FORMAT, command, base)
     rows: list[Row] = []
     complete = False
     try:
@@ -65,19 +66,24 @@ def bench_step(
         complete = True
     except KeyboardInterrupt:
         say("interrupted: what was measured so far is kept")
-    base = variants[0].config
-    findings = {
-        "format": FORMAT,
-        "command": command,
+    findings |= {
         "complete": complete,
-        "date": started.isoformat(timespec="seconds"),
-        "commit": code_commit(),
-        "machine": machine_of(base),
         "model": base["model"],
         "repeats": repeats,
         "rows": [asdict(row) for row in rows],
     }
     return findings, complete
+
+
+def header(form: str, command: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What findings say of themselves. Asked before measuring: code may change meanwhile."""
+    return {
+        "format": form,
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": code_commit(),
+        "machine": machine_of(config),
+    }
 
 
 def _measure(base: Variant, variant: Variant, repeats: int, say: Say) -> Row:

@@ -22,15 +22,13 @@ from typing import Any
 import torch
 
 from wg.bench.batch import make_batch
-from wg.bench.gauge import Gemm, Seconds, clock_of, seconds
+from wg.bench.gauge import Gemm, clock_of, seconds
+from wg.bench.measure import WARM_UP, run, steps_of_a_repetition
 from wg.bench.step import OwnStep, settings_of
 from wg.errors import UserError
 from wg.train.workload import Phase, Workload, workload
 
 ANSWER = "wg-bench-arm "  # before what is for the parent; libraries may print, too
-WARM_UP = 2  # steps
-SHORTEST = 0.3  # seconds of a repetition, of several steps where one is shorter
-MOST_STEPS = 16
 LONG_PRODUCT = 0.1  # seconds of matrix products in a turn
 
 
@@ -64,19 +62,8 @@ class ArmSteps:
         """How many steps a repetition has."""
         step.use()
         step.settle()
-        self._run(step, WARM_UP)  # compiles, and makes the optimizer's state
-        once = self._run(step, 1).wall
-        return max(1, min(MOST_STEPS, round(SHORTEST / max(once, 1e-9))))
-
-    def _run(self, step: OwnStep, n: int) -> Seconds:
-        step.use()
-
-        def work() -> None:
-            for _ in range(n):
-                step.backward()
-                step.update()
-
-        return seconds(work, self.device)
+        run(step, WARM_UP, self.device)  # compiles, and makes the optimizer's state
+        return steps_of_a_repetition(run(step, 1, self.device).wall)
 
     def _products(self) -> None:
         for _ in range(self.products):
@@ -107,8 +94,8 @@ class ArmSteps:
         found = []
         for step, n in zip(self.steps, self.repeated, strict=True):
             if self.device.type == "cuda":
-                self._run(step, 1)  # its memory was given back, and its clocks have rested
-            took = asdict(self._run(step, n))
+                run(step, 1, self.device)  # its memory was given back, and its clocks have rested
+            took = asdict(run(step, n, self.device))
             found.append({kind: value / n for kind, value in took.items()})
         finite = all(math.isfinite(float(step.backward())) for step in self.steps)
         if self.device.type == "cuda":
