@@ -44,18 +44,8 @@ def survival_figure(survival: Mapping[str, Any], style: Mapping[str, Style]) -> 
                 visible=False,
             )
         )
-        x, y = _stairs(steps, "reached", end)
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                line={"color": colour, "dash": style[name].dash, "width": 2.5},
-                name=name,
-                meta={"arm": name, "band": False},
-                hovertemplate="%{x:.4g} s: %{y:.0%} of runs<extra>%{fullData.name}</extra>",
-            )
-        )
+        stairs = _stairs(steps, "reached", end)
+        figure.add_trace(_line(name, stairs, style[name], "%{x:.4g} s: %{y:.0%} of runs"))
         crosses = [c for c in a["censored"] if c is not None]
         if crosses:
             figure.add_trace(
@@ -100,19 +90,9 @@ def profile_figure(profile: Mapping[str, Any], style: Mapping[str, Style]) -> go
     for name, a in profile["arms"].items():
         steps = [{"time": 1.0, "share": a["best"]}]
         steps += [{"time": r, "share": share} for r, share in a["steps"] if 1 < r <= last]
-        x, y = _stairs(steps, "share", last)
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                line={"color": style[name].colour, "dash": style[name].dash, "width": 2.5},
-                name=name,
-                meta={"arm": name, "band": False},
-                hovertemplate="within %{x:.3g} times the best: %{y:.0%}"
-                "<extra>%{fullData.name}</extra>",
-            )
-        )
+        stairs = _stairs(steps, "share", last)
+        hover = "within %{x:.3g} times the best: %{y:.0%}"
+        figure.add_trace(_line(name, stairs, style[name], hover))
     ticks = [t for t in (1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256) if t <= last]
     figure.update_layout(
         showlegend=False,
@@ -128,6 +108,20 @@ def profile_figure(profile: Mapping[str, Any], style: Mapping[str, Style]) -> go
         hovermode="closest",
     )
     return figure
+
+
+def _line(
+    name: str, points: tuple[list[float], list[float]], style: Style, hover: str
+) -> go.Scatter:
+    return go.Scatter(
+        x=points[0],
+        y=points[1],
+        mode="lines",
+        line={"color": style.colour, "dash": style.dash, "width": 2.5},
+        name=name,
+        meta={"arm": name, "band": False},
+        hovertemplate=f"{hover}<extra>%{{fullData.name}}</extra>",
+    )
 
 
 def _stairs(
