@@ -102,12 +102,17 @@ class Plan:
     dequantize: float = _slot("noise added to training audio, in steps of 16 bits", default=0.0)
     loudness: Schedule | None = _slot("share of the loudest segments drawn from", default=None)
     mel_device: Literal["cpu", "cuda"] | None = _slot("device that computes the mels", default=None)
+    corpus: Literal["mapped", "held"] = _slot(
+        "where training reads audio and mels from", default="mapped"
+    )
     shape: Mapping[str, int] | None = _slot("sizes of the model", default=None)
     conditioning: str | None = _slot("the mel's way to the couplings", default=None)
     front: Front | None = _slot("signal front end", default=None)
     actnorm: bool = _slot("scale and offset of each flow's channels", default=False)
     consistency: int | None = _slot("rounds that fit generated audio to its mel", default=None)
-    wn: str = _slot("how WN is computed", default="plain")
+    wn: Literal["plain", "fused", "channels_last", "fp8"] = _slot(
+        "how WN is computed", default="plain"
+    )
     memory: str = _slot("activations kept for the backward pass", default="keep")
     donor: Donor | None = _slot("weights to start from", default=None)
     init: Callable[[WaveGlow, Store], None] | None = _slot(

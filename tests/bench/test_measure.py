@@ -100,9 +100,11 @@ def test_other_mathematics_is_marked_and_its_flops_counted() -> None:
     assert "other mathematics" in cells(told)[-1]
 
 
-def test_several_processes_are_refused_in_a_sentence() -> None:
+def test_what_a_step_here_cannot_show_is_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match="2 processes share a step"):
         compared(combination(TINY, "{ddp: {ranks: 2}}"))
+    with pytest.raises(UserError, match="no part of a step that has its batch"):
+        compared(combination(TINY, "[cached_mel]"))
 
 
 @pytest.mark.parametrize("name", [n for n, s in all_strategies().items() if s.kind == "system"])

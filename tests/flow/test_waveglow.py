@@ -257,3 +257,23 @@ def test_both_directions_share_the_conditioning() -> None:
         own = model(mel, audio)
         cut = [None if c is None else c[:, :, : audio.shape[1] // 8] for c in shared]
         assert torch.allclose(model(mel, audio, shared=cut).z, own.z, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_channels_last_is_another_order_in_memory_alone(dtype: torch.dtype | None) -> None:
+    """The same numbers, by convolutions whose results have their channels side by side."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 6, 50, generator=generator)
+    layer = WeightNormConv1d(6, 10, 3, dilation=4)
+    found = []
+    for computed in ("plain", "channels_last"):
+        layer.computed = computed
+        layer.zero_grad()
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            out = layer(x)
+        out.float().square().sum().backward()
+        found.append([out.float(), *(p.grad.clone() for p in layer.parameters())])  # type: ignore[union-attr]
+    assert out.transpose(1, 2).is_contiguous()
+    tolerance = 1e-5 if dtype is None else 0.02
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from wg.errors import UserError
 from wg.train.build import build
 from wg.train.data import MEL_FLOOR, SegmentData, SegmentStream, level_dbfs
+from wg.train.held import check_room
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -236,3 +237,38 @@ def test_wrong_settings_get_a_sentence(
     with pytest.raises(UserError) as e:
         Settings.from_config(tiny_config(**changes)).plan()
     assert sentence in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "strategy", [{}, {"dequantize": {"lsb": 2.0}}, {"loudness_curriculum": {"start": 0.3}}]
+)
+def test_a_held_corpus_makes_the_very_same_batches(
+    strategy: dict[str, Any], tiny_config: Config
+) -> None:
+    job = build(Settings.from_config(tiny_config(strategy={**strategy, "cached_mel": {}})))
+    mapped = list(job.data.train_dataloader())
+    job.data.hold(torch.device("cpu"))
+    assert job.data.held is not None
+    # What lies on the disk is read no more.
+    job.store._audio, job.store._mel = job.store._audio[:0], job.store._mel[:0]
+    if "loudness_curriculum" in strategy:  # which looks at all audio, once, where it is mapped
+        job.data.store = build(Settings.from_config(tiny_config())).store
+    held = list(job.data.train_dataloader())
+    assert len(held) == len(mapped)
+    for a, b in zip(mapped, held, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+
+
+def test_a_corpus_is_held_only_where_the_plan_says_so(tiny_config: Config) -> None:
+    job = build(Settings.from_config(tiny_config()))
+    job.data.hold(torch.device("cpu"))
+    assert job.data.held is None
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", " in memory, "), ("cuda", "the GPU's")])
+def test_a_corpus_that_does_not_fit_is_refused(device: str, where: str) -> None:
+    check_room(2_000_000_000, 4_000_000_000, torch.device(device))
+    with pytest.raises(UserError, match=r"hold 2\.1 GB .*4\.0 GB are free") as refusal:
+        check_room(2_100_000_000, 4_000_000_000, torch.device(device))
+    assert where in str(refusal.value)

@@ -129,13 +129,19 @@ class OwnStep:
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
-    """Checked settings. Errors: UserError when they are wrong, or want several processes."""
+    """Checked settings. Errors: UserError when they are wrong, want several processes, or change
+    what is not in a step here."""
     settings = Settings.from_config(config)
-    ranks = make_plan(settings.base(), settings.strategy).ranks.n
-    if ranks > 1:
+    plan = make_plan(settings.base(), settings.strategy)
+    if plan.ranks.n > 1:
         raise UserError(
-            f"{ranks} processes share a step, which one process cannot time: compare runs of "
-            "wg train instead"
+            f"{plan.ranks.n} processes share a step, which one process cannot time: compare runs "
+            "of wg train instead"
+        )
+    if plan.corpus == "held":
+        raise UserError(
+            "how a batch comes to the step is no part of a step that has its batch: compare runs "
+            "of wg train instead"
         )
     settings.plan()
     return settings

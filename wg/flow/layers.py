@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wg.flow import fp8
+
 
 class WeightNormConv1d(nn.Module):
     """Conv1d whose weight is ``g * v / |v|`` per output channel (Salimans & Kingma 2016).
@@ -13,7 +15,12 @@ class WeightNormConv1d(nn.Module):
     Parameters are named ``weight_g`` (O, 1, 1), ``weight_v`` (O, I, K) and ``bias`` (O,) as in
     every published WaveGlow checkpoint. PyTorch's own module of those names is deprecated and
     keeps a non-leaf ``weight`` that breaks deepcopy; its successor renames the parameters.
+
+    computed   "plain"; "channels_last": as an image of one line whose channels lie together in
+               memory; "fp8": by :mod:`wg.flow.fp8` where the sizes allow
     """
+
+    computed: str = "plain"
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1
@@ -35,7 +42,17 @@ class WeightNormConv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, T) -> (B, O, T)."""
-        return F.conv1d(x, self.weight, self.bias, padding=self.padding, dilation=self.dilation)
+        weight, bias = self.weight, self.bias
+        if self.computed == "fp8" and fp8.fits(weight):
+            return fp8.conv1d(x, weight, bias, self.padding, self.dilation)
+        if self.computed != "channels_last":
+            return F.conv1d(x, weight, bias, padding=self.padding, dilation=self.dilation)
+        # No copy of x where it is the result of such a convolution.
+        line, taps = (
+            t.unsqueeze(2).contiguous(memory_format=torch.channels_last) for t in (x, weight)
+        )
+        padding, dilation = (0, self.padding), (1, self.dilation)
+        return F.conv2d(line, taps, bias, padding=padding, dilation=dilation).squeeze(2)
 
     @torch.no_grad()
     def folded(self) -> nn.Conv1d:

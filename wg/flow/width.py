@@ -88,7 +88,7 @@ class _Slice(WeightNormConv1d):
     def __init__(self, of: nn.Module, C: int, width: int, reads: bool = True) -> None:
         nn.Module.__init__(self)
         assert isinstance(of, WeightNormConv1d)
-        self.dilation, self.padding = of.dilation, of.padding
+        self.dilation, self.padding, self.computed = of.dilation, of.padding, of.computed
 
         def rows(t: Tensor) -> Tensor:
             return t.unflatten(0, (-1, C))[:, :width].flatten(0, 1)

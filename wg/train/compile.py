@@ -76,8 +76,8 @@ def check_compiled(plan: Plan) -> None:
             "as they are: amp=O1 exchanges PyTorch's functions, which a compiler does not see; set "
             "strategy.apex.amp=none and take fp16, or take one of them out of the recipe."
         )
-    for slot in ("memory", "wn"):
-        if plan.precision == "apex-O1" and slot in writers:
+    for slot, again in (("memory", plan.memory != "keep"), ("wn", plan.wn == "fused")):
+        if plan.precision == "apex-O1" and again:
             raise StrategyConflict(
                 f"strategies '{writers[slot]}' and '{writers['precision']}' cannot both be had as "
                 "they are: amp=O1 casts in the forward pass alone, and what is computed again on "

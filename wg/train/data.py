@@ -16,6 +16,7 @@ from wg.audio.io import FULL_SCALE
 from wg.audio.store import Store
 from wg.errors import UserError
 from wg.plan import Plan
+from wg.train.held import Held
 from wg.train.pool import Pool, loudest_first
 from wg.train.settings import step_shape
 
@@ -44,6 +45,8 @@ class SegmentStream(IterableDataset):
     again. With ``plan.loudness``, only the loudest share of all starts is drawn from. With
     ``plan.dequantize`` = d, uniform noise of d steps of 16 bits in all, from -d/2 to d/2, is
     added to the audio; the mel stays that of the recording.
+
+    With ``held``, batches lie on its device.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class SegmentStream(IterableDataset):
         step: int = 0,
         samples_seen: int = 0,
         silence_db: float | None = None,
+        held: Held | None = None,
     ) -> None:
         self.store, self.plan, self.hop = store, plan, hop_length
+        self.source: Store | Held = store if held is None else held
         self.silence_db = silence_db
         self.rank, self.step, self.samples_seen = rank, step, samples_seen
         self.total = round(plan.base.audio_seconds * plan.base.sampling_rate)
@@ -87,7 +92,7 @@ class SegmentStream(IterableDataset):
         audio = torch.stack(audios)
         d = self.plan.dequantize
         if d:
-            audio = audio + torch.stack([self._noise(d, step, p, T) for p in mine])
+            audio = audio + torch.stack([self._noise(d, step, p, T) for p in mine]).to(audio.device)
         return torch.stack(mels), audio
 
     def _pool(self, T: int, progress: float) -> Pool:
@@ -147,8 +152,8 @@ class SegmentStream(IterableDataset):
 
     def _segment(self, i: int, frame: int, T: int) -> tuple[Tensor, Tensor]:
         start, F = frame * self.hop, T // self.hop + 1
-        audio = self.store.audio(i, start, min(start + T, self.store.n_samples(i)))
-        mel = self.store.mel(i, frame, F)
+        audio = self.source.audio(i, start, min(start + T, self.store.n_samples(i)))
+        mel = self.source.mel(i, frame, F)
         if len(audio) < T:
             audio = torch.nn.functional.pad(audio, (0, T - len(audio)))
         if mel.shape[1] < F:
@@ -173,11 +178,18 @@ class SegmentData(L.LightningDataModule):
         self.store, self.plan, self.hop, self.workers = store, plan, hop_length, workers
         self.silence_db = silence_db
         self.pin_memory = pin_memory
+        self.held: Held | None = None
         self.step = 0
         self.samples_seen = 0
         SegmentStream(store, plan, hop_length, silence_db=silence_db).check_not_silent()
 
-    def stream(self, rank: int = 0) -> SegmentStream:
+    def hold(self, device: torch.device) -> None:
+        """Where the plan says so, keep the training corpus in the memory of ``device`` from now
+        on. Errors: UserError when it does not fit."""
+        if self.plan.corpus == "held":
+            self.held = Held(self.store, device)
+
+    def stream(self, rank: int = 0, held: Held | None = None) -> SegmentStream:
         """The training segments of ``rank``, from where training stands."""
         return SegmentStream(
             self.store,
@@ -187,17 +199,20 @@ class SegmentData(L.LightningDataModule):
             self.step,
             self.samples_seen,
             self.silence_db,
+            held,
         )
 
     def train_dataloader(self) -> DataLoader:
-        stream = self.stream(self.trainer.global_rank if self.trainer is not None else 0)
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        workers = self.workers if self.held is None else 0
         return DataLoader(
-            stream,
+            self.stream(rank, self.held),
             batch_size=None,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            # Only for a run on the GPU: pinning would open a context on it for any other.
-            pin_memory=self.pin_memory,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            # Only for a run on the GPU: pinning would open a context on it for any other. What is
+            # held there already is nothing to pin.
+            pin_memory=self.pin_memory and self.held is None,
         )
 
     def advance(self, samples: int) -> None:

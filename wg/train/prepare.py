@@ -11,6 +11,7 @@ from wg.audio.store import Store
 from wg.flow import FlowConfig, WaveGlow
 from wg.flow.actnorm import ActNorm
 from wg.flow.conditioning import Interpolation, TransposedConv
+from wg.flow.layers import WeightNormConv1d
 from wg.flow.wn import WN
 from wg.plan import Plan
 from wg.train.data import SegmentStream
@@ -42,6 +43,9 @@ def compute_as(model: WaveGlow, plan: Plan) -> None:
     for wn in model.WN:
         assert isinstance(wn, WN)
         wn.fused, wn.recompute = plan.wn == "fused", plan.memory == "recompute"
+        for layer in wn.modules():
+            if isinstance(layer, WeightNormConv1d) and plan.wn in ("channels_last", "fp8"):
+                layer.computed = plan.wn
     model.reversible = plan.memory == "reversible"
 
 

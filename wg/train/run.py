@@ -222,8 +222,9 @@ def _train(
     if any(e["event"] == "trained" for e in read_events(run_dir)):
         return "finished", ""  # an earlier attempt was stopped while scoring
     resume = newest(run_dir / "checkpoint")
-    if resume is None:
-        with clock("data_prep"):
+    with clock("data_prep"):
+        job.data.hold(job.device)
+        if resume is None:
             prepare(job.module.model, job.plan, job.data.stream())
     if resume is not None:
         say(f"resuming from {resume.relative_to(run_dir)}")
