@@ -12,7 +12,9 @@ import pytest
 from scipy import stats
 
 from tests.report.known_sweeps import MISSING_IT, TARGET, WriteRun, falling, reaching
+from wg.measure.bootstrap import interval_limits
 from wg.report.build import write_report
+from wg.report.words import number
 
 
 def report(sweep: Path, **how: Any) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def test_p_of_sooner(sweep: Path) -> None:
     assert row["t_holm"] == pytest.approx(expected)
     assert (row["sign_flip"], row["floor"], row["n"]) == (0.125, 0.125, 3)
     assert row["shown"] is True
+    assert row["bootstrap"] is None
     assert "1/2^3 = 0.125" in sooner["words"]
     assert "5 seeds could" in sooner["words"]
     assert r["headline"]["joint_over_arms"] is None
@@ -79,6 +82,14 @@ def test_enough_seeds_for_a_sign_flip(tmp_path: Path, write_run: WriteRun) -> No
     sooner = report(tmp_path / "s")["evidence"]["sooner"]
     assert sooner["arms"]["fast"]["sign_flip"] == 1 / 32
     assert "cannot reach" not in sooner["words"]
+    # Five pairs bear a bootstrap too: around the same middle, wider than Student's t.
+    logs = np.log([10 / (5 + seed / 10) for seed in range(5)])
+    low, high = np.exp(interval_limits(logs))
+    found = sooner["arms"]["fast"]["bootstrap"]
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    t_low, t_high = _interval(logs, 0.05)
+    assert low < t_low < np.exp(logs.mean()) < t_high < high
+    assert f"bootstrap {number(low)} to {number(high)}" in page_of(tmp_path / "s")
 
 
 def test_two_seeds_show_nothing(tmp_path: Path, write_run: WriteRun) -> None:

@@ -29,7 +29,8 @@
       alpha         0.05
       sooner        words (what n can show), arms: name -> n, t, t_holm (one-sided p against the
                     baseline; Holm across arms), sign_flip, sign_flip_holm, floor (the least that
-                    sign_flip can be), at_most (p are upper bounds: runs missed), note, shown
+                    sign_flip can be), at_most (p are upper bounds: runs missed), bootstrap (low,
+                    high: studentised, over pairs; null with fewer than 4), note, shown
       good_enough   arms: name -> p (the largest of the conditions'), p_holm, shown, conditions:
                     metric, threshold, n, met (seeds), mean, p, sign_flip, floor, why (no p)
       seeds_needed  comparisons, power, confidence, arms: name -> pairs, sd (of log ratios),

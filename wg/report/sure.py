@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wg.errors import UserError
+from wg.measure.bootstrap import bootstrap_speed_up
 from wg.measure.metrics import metric_info
 from wg.measure.power import sd_upper, seeds_for_power, seeds_for_width
 from wg.measure.significance import good_enough, holm, smallest_p, sooner
@@ -21,6 +22,7 @@ from wg.report.data import Arm, Sweep
 from wg.report.words import count, number
 
 ALPHA = 0.05
+BOOTSTRAP = 4  # pairs: fewer have no studentised interval (wg.measure.bootstrap)
 FEWEST = 3  # runs that a claim needs, as an interval does: the spread of two is hardly a spread
 WIDTHS = (1.10, 1.25)  # half widths of an interval, as factors
 EFFECTS = (1.1, 1.25, 2.0)  # speed-ups to find
@@ -30,7 +32,8 @@ CONFIDENCE = 0.8  # of the upper limit of the spread
 
 def sooner_of(sweep: Sweep, comparison: Comparison) -> dict[str, Any] | None:
     """Of every arm against the baseline: p by t and by sign flips, each corrected by Holm across
-    the arms; the floor of the latter."""
+    the arms; the floor of the latter; the paired bootstrap's interval of the speed-up, where there
+    are pairs enough."""
     base = charged(sweep, sweep.baseline, comparison.arms[sweep.baseline])
     found: dict[str, dict[str, Any]] = {}
     for name in comparison.speed_ups:
@@ -39,6 +42,9 @@ def sooner_of(sweep: Sweep, comparison: Comparison) -> dict[str, Any] | None:
             found[name] = asdict(sooner(base[0], arm[0], base[1], arm[1]))
         except UserError:
             continue  # no seed in common, which the speed-up's note says
+        again = bootstrap_speed_up(base[0], arm[0], base[1], arm[1])
+        limits = {"low": again.low, "high": again.high} if again.n >= BOOTSTRAP else None
+        found[name]["bootstrap"] = limits if limits and any(limits.values()) else None
     if not found:
         return None
     for kind in ("t", "sign_flip"):
