@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,7 +21,7 @@ from wg.sweep.rundir import prepare
 from wg.train import compile as compiling
 from wg.train.build import build
 from wg.train.compile import check_compiled, occurring, warm_up
-from wg.train.run import _run
+from wg.train.run import EXIT_INTERRUPTED, _run
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -132,6 +134,21 @@ def test_a_machine_that_cannot_compile_is_told_so_in_one_sentence(
     assert "No working C++ compiler found" in sentence
     assert "\n" not in sentence
     assert read_events(run_dir)[-1]["status"] == "refused"
+
+
+def test_a_compiler_that_was_interrupted_is_not_missing(
+    tiny_config: Config, tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C reaches the compiler's own process too, which fails of it."""
+
+    def killed(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("C++ compile error")
+
+    monkeypatch.setattr(compiling, "BACKEND", killed)
+    run_dir = prepare({**tiny_config(strategy={"compile": {}}), "out": str(tmp_path)}, [])
+    assert _run(run_dir, 0) == EXIT_INTERRUPTED
+    assert read_events(run_dir)[-1]["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("other", ["recompute", "reversible", "fused_wn"])

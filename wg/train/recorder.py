@@ -12,6 +12,7 @@ import lightning as L
 import torch
 
 from wg.checkpoint.weights import save_weights
+from wg.errors import UserError
 from wg.measure.clock import Clock, Kind, headline
 from wg.measure.energy import EnergyMeter
 from wg.measure.record import Record
@@ -73,7 +74,13 @@ class Recorder(L.Callback):
         with self.clock("compile"):
             autocast = trainer.precision_plugin.forward_context
             found = settle(self.job, self.run_dir, self.record, autocast)
-            variants = warm_up(self.job, autocast)
+            try:
+                variants = warm_up(self.job, autocast)
+            except UserError:
+                # A terminal's Ctrl-C reaches the compiler too, and then it is not what is missing.
+                if self._signal is not None:
+                    raise KeyboardInterrupt from None
+                raise
         if found is not None:
             self.say(f"{found} segments fit into memory at a time")
         if variants:
