@@ -273,6 +273,17 @@ def test_divisions(sweep: Path, write_run: WriteRun) -> None:
     assert "; across divisions" in page
 
 
+def test_other_data_are_another_training(tmp_path: Path, write_run: WriteRun) -> None:
+    """Where a corpus lies, or a setting that only one version of the code has, is no difference."""
+    mine, theirs = {"path": "a", "silence_db": None}, {"path": "b", "silence_db": None, "new": 1}
+    loud = {"path": "a", "silence_db": -60.0}
+    for arm, data in (("nvidia", mine), ("moved", theirs), ("loud", loud)):
+        for seed in range(2):
+            write_run(tmp_path / "s", arm, seed, falling(10), config={"data": data})
+    found = {a["arm"]: a["division"] for a in report(tmp_path / "s")["arms"]}
+    assert found == {"nvidia": "system", "moved": "system", "loud": "algorithm"}
+
+
 def test_the_rows_of_a_recipe_are_no_plain_training(tmp_path: Path, write_run: WriteRun) -> None:
     """Without the published recipe beside it, a shorter segment is still another training."""
     short = {"segment_length": 4000}
