@@ -108,27 +108,26 @@ def test_round_trip_keeps_every_key() -> None:
     assert found.words() == "nats_per_sample ≤ -2.9 nats/sample and pesq_wb ≥ 1.4 MOS-LQO"
 
 
-def test_propose_is_the_median_at_the_share() -> None:
-    """Budget 40 audio seconds, so 75% is at 30; at 62.5% half-way between two points."""
+def test_propose_is_the_median_at_a_moment() -> None:
+    """A point every 10 s; at 25 s half-way between two."""
     curves = {s: curve([4, 3, 2, 1 + 0.1 * s, 0.5]) for s in range(5)}
-    found = propose_target(curves, ["log_mel_l1"], 0.75, "demo-v1", "how")
+    found = propose_target(curves, ["log_mel_l1"], 30, "demo-v1", "how")
     assert found == {"name": "demo-v1", "conditions": {"log_mel_l1": 1.2}, "how": "how"}
-    assert propose_target(curves, ["log_mel_l1"], 0.625, "x", "")["conditions"] == {
-        "log_mel_l1": 1.6
-    }
-    assert propose_target(curves, ["log_mel_l1"], 1.0, "x", "")["conditions"] == {"log_mel_l1": 0.5}
+    for at, value in ((25, 1.6), (40, 0.5)):
+        assert propose_target(curves, ["log_mel_l1"], at, "x", "")["conditions"] == {
+            "log_mel_l1": value
+        }
     assert Target.from_mapping(found) is not None
 
 
 @pytest.mark.parametrize(
     ("curves", "metric", "at", "words"),
     [
-        ({}, "log_mel_l1", 0.5, "at least one"),
-        ({0: curve([2, 1])}, "log_mel_l1", 0.0, "share"),
-        ({0: curve([2, 1])}, "log_mel_l1", 1.5, "share"),
-        ({0: curve([2, 1])}, "pesk", 0.5, "pesq_wb"),
-        ({0: curve([2, 1])}, "pesq_wb", 0.5, "seed 0 has no pesq_wb"),
-        ({0: []}, "log_mel_l1", 0.5, "seed 0 has no"),
+        ({}, "log_mel_l1", 5, "at least one"),
+        ({0: curve([2, 1])}, "pesk", 5, "pesq_wb"),
+        ({0: curve([2, 1])}, "pesq_wb", 5, "seed 0 has no pesq_wb"),
+        ({0: curve([2, 1])}, "log_mel_l1", 12, "seed 0 ended after 10 s of audio, before the 12 s"),
+        ({0: []}, "log_mel_l1", 5, "seed 0 ended after 0 s"),
     ],
 )
 def test_proposals_that_cannot_be(

@@ -307,8 +307,30 @@ def test_terminal_table(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_propose_target(sweep: Path) -> None:
     found = propose_from_sweep(sweep, None, 0.75, "demo-v1", ["log_mel_l1"])
     assert found["conditions"] == {"log_mel_l1": 0.5}
-    assert "3 seeds (0, 1, 2) of arm 'nvidia' at 75%" in found["how"]
+    assert "3 seeds (0, 1, 2) of arm 'nvidia' at 30 of 40 audio seconds" in found["how"]
     assert "provisional" in found["how"]
+    for share in (0.0, 1.5):
+        with pytest.raises(UserError, match="share of the budget"):
+            propose_from_sweep(sweep, None, share, "demo-v1", ["log_mel_l1"])
+
+
+def test_a_target_is_at_a_share_of_the_budget_and_not_of_what_a_run_got_to(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    """Where seconds of training were limited too, each seed ends elsewhere."""
+    folder = tmp_path / "s"
+    budget = {"budget": {"audio_seconds": 80.0, "train_seconds": 60.0}}
+    for seed in range(2):
+        write_run(folder, "nvidia", seed, falling(10), config=budget)  # its points end at 40 s
+    (_, after_20_s) = falling(10)[2]
+    found = propose_from_sweep(folder, None, 0.25, "t", ["log_mel_l1"])
+    assert found["conditions"] == {"log_mel_l1": after_20_s}
+    assert "at 20 of 80 audio seconds" in found["how"]
+    with pytest.raises(UserError, match=r"seed 0 ended after 40 s .* before the 60 s"):
+        propose_from_sweep(folder, None, 0.75, "t", ["log_mel_l1"])
+    write_run(folder, "nvidia", 2, falling(10))
+    with pytest.raises(UserError, match="budgets of 40, 80 s of audio"):
+        propose_from_sweep(folder, None, 0.25, "t", ["log_mel_l1"])
 
 
 def test_a_sweep_is_judged_by_any_target(sweep: Path, tmp_path: Path) -> None:

@@ -136,32 +136,35 @@ def value_at(points: Sequence[Point], metric: str, position: float) -> float | N
 def propose_target(
     curves: Mapping[int, Sequence[Point]],
     metrics: Sequence[str],
-    at: float,
+    audio_seconds: float,
     name: str,
     how: str,
 ) -> dict[str, Any]:
-    """The mapping to freeze in conf/target: each metric's median over the baseline's seeds at
-    the share ``at`` of the budget.
+    """The mapping to freeze in conf/target: each metric's median over the baseline's seeds after
+    ``audio_seconds``.
 
-    curves: seed -> points on the axis of audio seconds, the last one at the end of the budget.
+    curves: seed -> points on the axis of audio seconds.
     Values are rounded to 4 significant digits.
 
-    Errors: UserError without curves, for a share outside (0, 1], an unknown metric, or a seed
-    without a value there.
+    Errors: UserError without curves, for an unknown metric, or a seed without a value there.
     """
     if not curves:
         raise UserError("a target needs at least one finished run of the baseline.")
-    if not 0 < at <= 1:
-        raise UserError(f"at={at:g} must be a share of the budget: above 0, at most 1.")
     conditions = {}
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"there is no metric '{metric}'; {nearest(metric, METRICS)}")
         values = []
         for seed, points in sorted(curves.items()):
-            value = value_at(points, metric, at * points[-1][0]) if points else None
+            end = points[-1][0] if points else 0.0
+            if end < audio_seconds - 1e-6:
+                raise UserError(
+                    f"seed {seed} ended after {end:g} s of audio, before the {audio_seconds:g} s "
+                    "that are asked for: choose a smaller --at."
+                )
+            value = value_at(points, metric, audio_seconds)
             if value is None:
-                raise UserError(f"seed {seed} has no {metric} at {at:.0%} of its budget.")
+                raise UserError(f"seed {seed} has no {metric} at {audio_seconds:g} s of audio.")
             values.append(value)
         conditions[metric] = float(f"{median(values):.4g}")
     return {"name": name, "conditions": conditions, "how": how}

@@ -29,23 +29,34 @@ def propose_from_sweep(
     metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> dict[str, Any]:
     """The mapping for ``conf/target/NAME.yaml``: medians over the arm's finished seeds at the
-    share ``at`` of their budget. ``how`` tells where the numbers come from.
+    share ``at`` of their budget of audio, which they may not have used up where seconds of
+    training were limited too. ``how`` tells where the numbers come from.
 
-    Errors: UserError without finished runs, for an unknown arm, metric or share.
+    Errors: UserError without finished runs, for an unknown arm, metric or share, for budgets that
+    differ, and for a run that ended before.
     """
+    if not 0 < at <= 1:
+        raise UserError(f"at={at:g} must be a share of the budget: above 0, at most 1.")
     sweep = read_sweep(sweep_dir, arm)
     runs = sweep.arms[sweep.baseline].finished
     n = len(runs)
     seeds = ", ".join(str(r.seed) for r in runs)
     commits = sorted({str(r.start.get("commit") or "not recorded") for r in runs})
-    budget = (runs[0].config.get("budget") or {}).get("audio_seconds") if runs else None
+    budgets = {float(r.config["budget"]["audio_seconds"]) for r in runs}
+    if len(budgets) > 1:
+        listed = ", ".join(f"{b:g}" for b in sorted(budgets))
+        raise UserError(
+            f"runs of arm '{sweep.baseline}' have budgets of {listed} s of audio: a target needs "
+            "one for all."
+        )
+    budget = next(iter(budgets), 0.0)
     how = (
         f"median of {n} {'seed' if n == 1 else 'seeds'} ({seeds}) of arm '{sweep.baseline}' at "
-        f"{at:.0%} of {budget} audio seconds, sweep '{sweep.name}'; commit {', '.join(commits)}"
-        + ("; fewer than 5 seeds, so provisional" if n < 5 else "")
+        f"{at * budget:g} of {budget:g} audio seconds, sweep '{sweep.name}'; commit "
+        f"{', '.join(commits)}" + ("; fewer than 5 seeds, so provisional" if n < 5 else "")
     )
     curves = {r.seed: r.curve("audio_seconds") for r in runs}
-    return propose_target(curves, metrics, at, name, how)
+    return propose_target(curves, metrics, at * budget, name, how)
 
 
 def read_target(name: str, folder: Path) -> dict[str, Any]:
