@@ -190,7 +190,7 @@ def _resolution(sweep: Sweep, comparison: Comparison | None) -> Iterator[str]:
     for name, times in comparison.arms.items():
         for seed, t in times.times["audio_seconds"].items():
             points = sweep.arms[name].runs[seed].curve("audio_seconds")
-            if len(points) > 1 and t < points[1][0]:
+            if len(points) > 1 and points[0][0] < t < points[1][0]:
                 first = max(first, points[1][0])
                 if name not in early:
                     early.append(name)
