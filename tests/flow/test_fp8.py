@@ -60,7 +60,7 @@ def test_the_rest_is_rounded_to_3_bits_and_gradients_to_2(K: int, dilation: int)
     # Uniform rounding of a mantissa of m bits: 2^-m / sqrt(12) of its size or less, twice.
     bounds = (2**-3, 2**-2, 2**-2, 1e-6)
     for (ours, exact), bound in zip(both(K, dilation, integers=False), bounds, strict=True):
-        error = float((ours - exact).norm() / exact.norm())
+        error = float((ours - exact).detach().norm() / exact.detach().norm())
         assert error < bound * math.sqrt(2 / 12)
         assert error > bound / 20 or bound < 1e-3, "these are not 8 bits"
 
@@ -107,7 +107,9 @@ def test_wn_is_computed_with_it_where_channels_allow(monkeypatch: pytest.MonkeyP
         with torch.autocast("cpu", torch.bfloat16):
             loss = nll(made(mel, audio))  # type: ignore[arg-type]
         loss.backward()
-        found.append((float(loss), torch.cat([p.grad.flatten() for p in made.parameters()])))  # type: ignore[union-attr]
+        found.append(
+            (float(loss.detach()), torch.cat([p.grad.flatten() for p in made.parameters()]))
+        )  # type: ignore[union-attr]
     (loss_a, a), (loss_b, b) = found
     a_wn = [(128, 640, 1), (64, 32, 3), (64, 32, 1), (64, 32, 3), (32, 32, 1)]
     assert calls == 3 * a_wn
