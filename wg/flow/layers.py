@@ -16,8 +16,8 @@ class WeightNormConv1d(nn.Module):
     every published WaveGlow checkpoint. PyTorch's own module of those names is deprecated and
     keeps a non-leaf ``weight`` that breaks deepcopy; its successor renames the parameters.
 
-    computed   "plain"; "channels_last": as an image of one line whose channels lie together in
-               memory; "fp8": by :mod:`wg.flow.fp8` where the sizes allow
+    computed   as WN is: "channels_last": as an image of one line whose channels lie together in
+               memory; "fp8": by :mod:`wg.flow.fp8` where the sizes allow; else as PyTorch's conv1d
     """
 
     computed: str = "plain"

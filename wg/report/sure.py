@@ -43,8 +43,8 @@ def sooner_of(sweep: Sweep, comparison: Comparison) -> dict[str, Any] | None:
         except UserError:
             continue  # no seed in common, which the speed-up's note says
         again = bootstrap_speed_up(base[0], arm[0], base[1], arm[1])
-        limits = {"low": again.low, "high": again.high} if again.n >= BOOTSTRAP else None
-        found[name]["bootstrap"] = limits if limits and any(limits.values()) else None
+        known = again.n >= BOOTSTRAP and (again.low is not None or again.high is not None)
+        found[name]["bootstrap"] = {"low": again.low, "high": again.high} if known else None
     if not found:
         return None
     for kind in ("t", "sign_flip"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from wg.audio.fill import offsets
 from wg.audio.io import FULL_SCALE
 from wg.audio.store import Store
 from wg.errors import UserError
@@ -20,20 +24,17 @@ class Held:
     def __init__(self, store: Store, device: torch.device) -> None:
         """Errors: UserError when it would take more than half of the memory that is free."""
         check_room(_bytes(store), _free(device), device)
-        samples = sum(store.n_samples(i) for i in store.train)
-        frames = sum(store.n_frames(i) for i in store.train)
-        self._audio = torch.empty(samples, dtype=torch.int16, device=device)
-        self._mel = torch.empty(frames, store.mel_config.n_mels, device=device)
-        self._samples: dict[int, tuple[int, int]] = {}
-        self._frames: dict[int, tuple[int, int]] = {}
-        t = f = 0
+        samples = offsets(np.array([store.n_samples(i) for i in store.train])).tolist()
+        frames = offsets(np.array([store.n_frames(i) for i in store.train])).tolist()
+        self._audio = torch.empty(samples[-1], dtype=torch.int16, device=device)
+        self._mel = torch.empty(frames[-1], store.mel_config.n_mels, device=device)
+        # Utterance -> where it begins and ends.
+        self._samples = dict(zip(store.train, pairwise(samples), strict=True))
+        self._frames = dict(zip(store.train, pairwise(frames), strict=True))
         for i in store.train:
-            self._samples[i] = t, t + store.n_samples(i)
-            self._frames[i] = f, f + store.n_frames(i)
             # Whole numbers again: the scale is a power of two.
             self._audio[slice(*self._samples[i])] = (store.audio(i) * FULL_SCALE).to(torch.int16)
             self._mel[slice(*self._frames[i])] = store.mel(i).T.to(device)
-            (_, t), (_, f) = self._samples[i], self._frames[i]
 
     def audio(self, i: int, start: int = 0, stop: int | None = None) -> Tensor:
         """Samples [start, stop) of training utterance i -> float32 (T,) in [-1, 1)."""

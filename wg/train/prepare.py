@@ -44,7 +44,7 @@ def compute_as(model: WaveGlow, plan: Plan) -> None:
         assert isinstance(wn, WN)
         wn.fused, wn.recompute = plan.wn == "fused", plan.memory == "recompute"
         for layer in wn.modules():
-            if isinstance(layer, WeightNormConv1d) and plan.wn in ("channels_last", "fp8"):
+            if isinstance(layer, WeightNormConv1d):
                 layer.computed = plan.wn
     model.reversible = plan.memory == "reversible"
 
