@@ -16,7 +16,6 @@ import torch
 from wg.errors import UserError
 from wg.measure.record import read_events
 from wg.plan import StrategyConflict
-from wg.strategies import make_plan
 from wg.sweep.rundir import prepare
 from wg.train import compile as compiling
 from wg.train.build import build
@@ -149,17 +148,6 @@ def test_a_compiler_that_was_interrupted_is_not_missing(
     run_dir = prepare({**tiny_config(strategy={"compile": {}}), "out": str(tmp_path)}, [])
     assert _run(run_dir, 0) == EXIT_INTERRUPTED
     assert read_events(run_dir)[-1]["status"] == "interrupted"
-
-
-@pytest.mark.parametrize("other", ["recompute", "reversible", "fused_wn"])
-def test_apex_o1_refuses_what_computes_again(other: str, tiny_config: Config) -> None:
-    recipe: dict[str, Any] = {"apex": {"amp": "O1"}, other: {}}
-    settings = Settings.from_config(tiny_config(strategy=recipe))
-    with pytest.raises(StrategyConflict, match=f"'{other}' and 'apex'"):
-        check_compiled(make_plan(settings.base(), settings.strategy))
-    recipe["apex"] = {}
-    settings = Settings.from_config(tiny_config(strategy=recipe))
-    check_compiled(make_plan(settings.base(), settings.strategy))
 
 
 @pytest.mark.parametrize("other", ["accumulate", "micro_batch"])

@@ -106,11 +106,13 @@ class MemoryModel:
         if self.work.plan.micro_batch:
             at_a_time = min(at_a_time, self.work.plan.micro_batch * longest_segment(self.work.plan))
         weights = 4.0 * self.work.parameters
+        # amp's O2 has the weights in half precision too, all but a few.
+        twin = 2.0 * self.work.parameters if self.work.plan.precision == "apex-O2" else 0.0
         c = self.work.config
         half = self.work.arithmetic in ("bf16", "fp16")
         projection = 2 * c.n_channels * c.n_layers / c.n_group * (2 if half else 4)
         return Memory(
-            weights,
+            weights + twin,
             weights,
             self.optimizer,
             self.average,

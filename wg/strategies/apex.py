@@ -77,7 +77,7 @@ def apex(
     beta2: float = 0.999,
     weight_decay: float = 0.0,
     eps: float = 1e-8,
-    amp: Literal["none", "O1"] = "none",
+    amp: Literal["none", "O1", "O2"] = "none",
 ) -> None:
     """NVIDIA apex's fused optimizers; where the release still has it, its mixed precision too.
 
@@ -85,9 +85,11 @@ def apex(
     optimizer: adam (its weight decay is an L2 penalty), adamw (decoupled) or lamb (a step in
     proportion to the length of each weight that decays; its own clipping is off, that is what
     `clip` is for). Weight decay spares what `adamw` spares. amp=O1 is what the published recipe
-    called fp16_run: convolutions in float16 with a loss scale, in releases up to 25.05. The
-    flow's 1x1 convolutions and the likelihood stay in fp32 here, as with `fp16`, and every step
-    passes the same guard.
+    called fp16_run: convolutions in float16 with a loss scale, in releases up to 25.05. amp=O2
+    keeps the weights of WN and of the mel's way in float16 besides, and their gradients, and
+    moves fp32 masters of them: no weight is cast in a step, and small gradients round. The flow's
+    1x1 convolutions and the likelihood stay in fp32 here, as with `fp16`, and every step passes
+    the same guard. What is saved and scored are the masters.
 
     Why: one kernel updates all weights; LAMB bears large batches.
     Source: https://github.com/NVIDIA/apex; You et al. 2020 (LAMB),
@@ -95,8 +97,9 @@ def apex(
     Cost: a build from source. torch's own `fused_optimizer` and `fp16` do the same as adam and O1
     without it, and are younger.
     Fails: without a GPU, without the built kernels, with the unrelated package named apex: each
-    refused by name. O2 is not offered: it would round the flow itself to float16, and its fp32
-    weights are in no checkpoint, so that no run could be resumed exactly.
+    refused by name. FusedAdam counts the steps of all weights together, so that flows which wake
+    later begin with smaller steps than under `adamw`. O1 does not go with `compile`, `fused_wn`,
+    `recompute` and `reversible`, O2 not with `compile` and `ddp`.
     """
     require(lr > 0, f"strategy.apex.lr={lr} must be positive.")
     require(0 <= beta1 < 1 and 0 <= beta2 < 1, "strategy.apex: betas must lie in [0, 1).")

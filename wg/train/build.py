@@ -23,7 +23,7 @@ from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.grow import load_donor
 from wg.plan import Plan
-from wg.train.apex_amp import ApexO1
+from wg.train.apex_amp import LEVELS, check_amp
 from wg.train.checkpoint import SafeCheckpointIO
 from wg.train.compile import check_compiled
 from wg.train.data import SegmentData
@@ -78,6 +78,7 @@ def build(settings: Settings) -> Job:
     plan = settings.plan()
     device = resolve_device(settings.device)
     check_compiled(plan)
+    check_amp(plan)
     set_matmul(plan.matmul, plan.cudnn_benchmark)
     corpus, store = open_store(settings, plan)
     L.seed_everything(settings.seed, verbose=False)
@@ -168,8 +169,8 @@ def precision_plugin(precision: str, device: torch.device) -> Precision:
     says."""
     if precision == "32-true":
         return GuardedPrecision()
-    if precision == "apex-O1":
-        return ApexO1()
+    if precision in LEVELS:
+        return LEVELS[precision]()
     # As a plugin, because Trainer(precision="16-mixed") silently turns into bf16 on a CPU.
     scaler = torch.amp.GradScaler(device.type) if precision == "16-mixed" else None
     return GuardedMixed(precision, device.type, scaler)  # type: ignore[arg-type]

@@ -61,8 +61,7 @@ def loss_of(model: WaveGlow, sigma: float, mode: str | None) -> Loss:
 
 
 def check_compiled(plan: Plan) -> None:
-    """Raises :class:`StrategyConflict` for what cannot be compiled, or cast by apex, as the plan
-    says."""
+    """Raises :class:`StrategyConflict` for what cannot be compiled as the plan says."""
     writers = plan.writers()
     if plan.compile in RECORDED and plan.micro_batch is not None:
         raise StrategyConflict(
@@ -70,20 +69,6 @@ def check_compiled(plan: Plan) -> None:
             "as they are: a CUDA graph writes the gradients of every part to the same place; "
             "set strategy.compile.mode=default or take one of them out of the recipe."
         )
-    if plan.compile is not None and plan.precision == "apex-O1":
-        raise StrategyConflict(
-            f"strategies '{writers['compile']}' and '{writers['precision']}' cannot both be had "
-            "as they are: amp=O1 exchanges PyTorch's functions, which a compiler does not see; set "
-            "strategy.apex.amp=none and take fp16, or take one of them out of the recipe."
-        )
-    for slot, again in (("memory", plan.memory != "keep"), ("wn", plan.wn == "fused")):
-        if plan.precision == "apex-O1" and again:
-            raise StrategyConflict(
-                f"strategies '{writers[slot]}' and '{writers['precision']}' cannot both be had as "
-                "they are: amp=O1 casts in the forward pass alone, and what is computed again on "
-                "the way back would not be what was computed before; set strategy.apex.amp=none "
-                "and take fp16, or take one of them out of the recipe."
-            )
 
 
 @functools.cache

@@ -79,7 +79,7 @@ class Workload:
     @property
     def arithmetic(self) -> str:
         """fp32, tf32, bf16 or fp16: what its products are made in on a GPU."""
-        half = {"bf16-mixed": "bf16", "16-mixed": "fp16", "apex-O1": "fp16"}
+        half = dict.fromkeys(("16-mixed", "apex-O1", "apex-O2"), "fp16") | {"bf16-mixed": "bf16"}
         plain = "fp32" if self.plan.matmul == "highest" else "tf32"
         return half.get(self.plan.precision, plain)
 
