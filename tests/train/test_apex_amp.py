@@ -26,7 +26,6 @@ from wg.sweep.rundir import prepare
 from wg.train.apex_amp import check_amp
 from wg.train.build import precision_plugin
 from wg.train.data import SegmentStream
-from wg.train.recorder import Recorder
 from wg.train.run import _run
 from wg.train.settings import Settings
 
@@ -69,6 +68,7 @@ def trained(
     tiny_config: Config,
     tmp_path: Path,
     poison: Any,
+    stopped: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[dict[str, Any]], tuple[list[list[Any]], dict[str, torch.Tensor]]]:
     """``trained(recipe)``: (curve, weights) of eight steps: two poisoned, one too loud for the
@@ -90,10 +90,9 @@ def trained(
             monkeypatch.setattr(torch.Tensor, "is_cuda", True)
         config = tiny_config(strategy=recipe, log_every=1, out=str(tmp_path / "runs"))
         run_dir = prepare(config, [])
-        with monkeypatch.context() as m, poison(lambda step: step in (2, 5)):
-            m.setattr(Recorder, "_log", stop_after(4))
-            assert _run(run_dir, 0) == 130
-            m.undo()
+        with poison(lambda step: step in (2, 5)):
+            with stopped(4):
+                assert _run(run_dir, 0) == 130
             assert _run(run_dir, 0) == 0
         keys = ("step", "loss", "skipped_steps", "nonfinite_steps")
         curve = [[e[k] for k in keys] for e in train_curve(read_events(run_dir))]
@@ -174,14 +173,3 @@ def test_o2_is_fp16_with_weights_rounded_in_a_step(
         for name, weight in weights.items():
             # A step of Adam moves by up to its rate whatever the gradient's rounding.
             assert float((weight - apex_weights[name]).abs().max()) < 4.5e-3, name
-
-
-def stop_after(step: int) -> Callable[..., None]:
-    log = Recorder._log
-
-    def stop(self: Any, trainer: Any) -> None:
-        log(self, trainer)
-        if self.job.data.step == step:
-            self._signal = 15
-
-    return stop

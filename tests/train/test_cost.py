@@ -15,7 +15,6 @@ from wg.measure.record import last_joules, read_events, snapshots, train_curve
 from wg.sweep.rundir import prepare
 from wg.train.build import build
 from wg.train.prepare import flow_config
-from wg.train.recorder import Recorder
 from wg.train.run import _run
 from wg.train.settings import Settings, step_shape
 from wg.train.workload import workload
@@ -76,24 +75,14 @@ def test_model_flops_are_those_of_the_schedule(tiny_config: Config, strategy: An
     assert (work.flops, work.steps) == (last["model_flops"], last["step"])
 
 
-def test_a_resumed_run_goes_on_counting(
-    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_goes_on_counting(tiny_config: Config, stopped: Any) -> None:
     config = tiny_config()
     run_dir = prepare(config, [])
-    passed = Recorder._passed
-
-    def interrupt(self: Recorder) -> int:
-        if self.job.data.step == 4 and self._signal is None:
-            self._signal = 15
-        return passed(self)
-
-    monkeypatch.setattr(Recorder, "_passed", interrupt)
-    assert _run(run_dir, 0) == 130
+    with stopped(4):
+        assert _run(run_dir, 0) == 130
     expected = by_the_formula(config)
     (end,) = [e for e in read_events(run_dir) if e["event"] == "end"]
     assert end["model_flops"] == expected[4]
-    monkeypatch.setattr(Recorder, "_passed", passed)
     assert _run(run_dir, 0) == 0
     last = train_curve(read_events(run_dir))[-1]
     assert last["model_flops"] == expected[last["step"]] == max(expected.values())

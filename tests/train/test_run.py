@@ -14,7 +14,7 @@ import pytest
 from wg.measure.record import read_events, status
 from wg.sweep.rundir import prepare
 from wg.train.build import build
-from wg.train.run import _run
+from wg.train.run import _run, main
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -44,6 +44,19 @@ def test_peak_memory_is_the_processs_own() -> None:
     assert len(ballast) == 1000 << 20
     found = int(done.stdout.split("'peak_memory_bytes': ")[1].split(",")[0])
     assert 1e8 < found < len(ballast)
+
+
+def test_a_run_that_another_command_finished_is_not_started_again(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    run_dir = prepare(tiny_config(), [])
+    assert main([str(run_dir)]) == 0
+    before = (run_dir / "events.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main([str(run_dir)]) == 0
+    assert (run_dir / "events.jsonl").read_bytes() == before
+    assert "finished meanwhile: skipped" in capsys.readouterr().out
 
 
 def test_a_reader_that_goes_away_does_not_stop_it(tiny_config: Config) -> None:

@@ -15,7 +15,8 @@ from wg.measure.record import read_events, scale_ends, scores, snapshots, status
 from wg.report.read import read_run
 from wg.sweep.launch import launch
 from wg.sweep.rundir import prepare
-from wg.train.run import _run, only_one
+from wg.train.attempt import only_one
+from wg.train.run import _run
 from wg.train.score_again import score_again
 
 Config = Callable[..., dict[str, Any]]

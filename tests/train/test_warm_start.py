@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,12 @@ def test_a_donor_of_other_mels_is_refused_unless_it_is_wanted(
     assert build(Settings.from_config(wanted)).plan.donor is not None
 
 
-def test_a_donor_must_not_change_under_a_run(donor: Path, tiny_config: Config) -> None:
+def test_a_donor_must_not_change_under_a_run(
+    donor: Path, tiny_config: Config, stopped: Any
+) -> None:
     run_dir = prepare(tiny_config(strategy={"warm_start": {"donor": str(donor)}}), [])
-    assert _run(run_dir, 0) == 0
+    with stopped(4):
+        assert _run(run_dir, 0) == 130
     old, meta = load_model(donor / "final")
     with torch.no_grad():
         old.WN[0].end.bias.add_(1.0)
@@ -115,6 +119,28 @@ def test_a_donor_must_not_change_under_a_run(donor: Path, tiny_config: Config) -
     save_weights((donor / "final").resolve(), old.state_dict(), old.config, rest)
     with pytest.raises(UserError, match="has changed since this run began from it"):
         _run(run_dir, 0)
+
+
+def test_a_donor_that_is_gone_stays_charged(
+    donor: Path, tiny_config: Config, tmp_path: Path, stopped: Any
+) -> None:
+    """And a run that began from it goes on to the same weights."""
+    ends = []
+    for out in ("whole", "parts"):
+        warm = {"warm_start": {"donor": str(donor)}}
+        run_dir = prepare(tiny_config(strategy=warm, out=str(tmp_path / out)), [])
+        if out == "parts":
+            with stopped(4):
+                assert _run(run_dir, 0) == 130
+            shutil.rmtree(donor)
+        assert _run(run_dir, 0) == 0
+        ends.append(load_model(run_dir / "final")[0].state_dict())
+    assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
+    first, second = (e["donor"] for e in read_events(run_dir) if e["event"] == "start")
+    assert first == second
+    assert first["train_seconds"] > 0
+    with pytest.raises(UserError, match="holds no finished model"):
+        build(Settings.from_config(tiny_config(strategy=warm)))
 
 
 def test_another_initialisation_would_destroy_the_donor(donor: Path, tiny_config: Config) -> None:
@@ -145,13 +171,12 @@ def test_growing_in_one_run_never_jumps(tiny_config: Config) -> None:
 def test_the_corpus_must_not_change_under_a_run(
     tiny_config: Config, tmp_path: Path, corpus_dir: Path
 ) -> None:
-    import shutil
-
     folder = tmp_path / "mine"
     shutil.copytree(corpus_dir, folder)
     run_dir = prepare(tiny_config(data={"path": str(folder)}), [])
     assert _run(run_dir, 0) == 0
     events = read_events(run_dir)
+    (run_dir / "final").unlink()  # or there would be nothing left to do
     shutil.copy(folder / "clip0.wav", folder / "clip9.wav")
     with pytest.raises(UserError, match="have changed since"):
         _run(run_dir, 0)

@@ -73,8 +73,9 @@ def open_store(settings: Settings, plan: Plan) -> tuple[Corpus, Store]:
     return corpus, Store.prepare(corpus, settings.data.mel, default_cache_dir(), device=device)
 
 
-def build(settings: Settings) -> Job:
-    """Everything but the Trainer, on the CPU. Deterministic in the seed."""
+def build(settings: Settings, begun: bool = False) -> Job:
+    """Everything but the Trainer, on the CPU. Deterministic in the seed. A run that has ``begun``
+    has its weights from a checkpoint and needs no donor, which may be gone by then."""
     plan = settings.plan()
     device = resolve_device(settings.device)
     check_compiled(plan)
@@ -85,7 +86,7 @@ def build(settings: Settings) -> Job:
     model = WaveGlow(flow_config(settings.model, plan, settings.data.mel.n_fft))
     tell_mel(model, settings.data.mel)
     compute_as(model, plan)
-    if plan.donor is not None:
+    if plan.donor is not None and not begun:
         donor_config, weights, meta = read_weights(donor_folder(plan.donor.path))
         if not plan.donor.any_mel:
             check_donor(meta, settings.data)

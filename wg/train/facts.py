@@ -40,8 +40,7 @@ def start_facts(job: Job, identity: dict[str, Any], run_dir: Path) -> dict[str, 
                 f"the files of corpus '{job.corpus.name}' have changed since {run_dir.name} began; "
                 "restore them, or delete that directory to start again."
             )
-    donor = donor_cost(job.plan, job.device)
-    _check_donor(read_events(run_dir), donor)
+    donor = _donor(job, read_events(run_dir))
     return {
         "run": run_dir.name,
         "arm": identity["arm"],
@@ -64,15 +63,19 @@ def start_facts(job: Job, identity: dict[str, Any], run_dir: Path) -> dict[str, 
     }
 
 
-def _check_donor(earlier: list[Event], donor: dict[str, Any] | None) -> None:
-    """UserError when this run began from other weights than the donor has now."""
-    for event in earlier:
-        began = (event.get("donor") or {}).get("sha256") if event["event"] == "start" else None
-        if donor is not None and began not in (None, donor["sha256"]):
-            raise UserError(
-                f"the donor {donor['path']} has changed since this run began from it; restore "
-                "it, or delete the run's directory to start again."
-            )
+def _donor(job: Job, earlier: list[Event]) -> dict[str, Any] | None:
+    """What the run is charged for its donor. UserError when it began from other weights than the
+    donor has now; a donor that is gone since stays charged."""
+    began = [e["donor"] for e in earlier if e["event"] == "start" and e.get("donor")]
+    if began and job.plan.donor is not None and not Path(job.plan.donor.path).exists():
+        return dict(began[-1])
+    donor = donor_cost(job.plan, job.device)
+    if donor is not None and any(d["sha256"] not in (None, donor["sha256"]) for d in began):
+        raise UserError(
+            f"the donor {donor['path']} has changed since this run began from it; restore it, or "
+            "delete the run's directory to start again."
+        )
+    return donor
 
 
 def describe(plan: Plan) -> dict[str, str]:

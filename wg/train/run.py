@@ -12,16 +12,13 @@ samples/      held-out utterances, reference and generated
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from wg.measure.mirror import WandbMirror
 from wg.measure.record import Event, Listener, Record, last_clock, read_events, snapshots
 from wg.measure.record import status as status_of
 from wg.measure.score import Sigmas, score_run
+from wg.train.attempt import Log, interruptible, only_one
 from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.energy import meter_of
@@ -49,64 +47,6 @@ EXIT_INTERRUPTED = 130
 # How the reason of such an end begins: reports count it as an outcome of the recipe.
 DIVERGED = "diverged: "
 _GRACE = 10.0  # seconds
-
-
-class Log:
-    """Prints lines with the run's name and the time since its start, and keeps them."""
-
-    def __init__(self, run_dir: Path, name: str, quiet: bool) -> None:
-        self.path, self.name, self.quiet = run_dir / "log.txt", name, quiet
-        self.start = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        if self.quiet:
-            return
-        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
-        line = f"[{self.name} {minutes}:{seconds:02d}] {text}"
-        self.keep(line)
-        try:
-            print(line, flush=True)
-        except OSError:  # nobody listens any more (a pipe into head, a closed terminal): train on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    def keep(self, text: str) -> None:
-        with open(self.path, "a", encoding="utf-8") as f:
-            f.write(text + "\n")
-
-
-@contextmanager
-def only_one(run_dir: Path) -> Iterator[None]:
-    """Two processes in one run directory would mix their records."""
-    with open(run_dir / "lock", "w") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{run_dir} is being trained by another process; wait for it or stop it."
-            ) from None
-        yield
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C. The recorder takes both over while steps are made, so that
-    a step is finished and the state saved first."""
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def once(number: int, frame: Any) -> None:
-        # A terminal's Ctrl-C comes from the terminal and from the launcher: the second must not
-        # break into the writing of the end.
-        for s in old:
-            signal.signal(s, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for s in old:
-        signal.signal(s, once)
-    try:
-        yield
-    finally:
-        for s, handler in old.items():
-            signal.signal(s, handler)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -138,6 +78,10 @@ def _run(run_dir: Path, rank: int) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_num_threads(settings.threads)
     earlier = read_events(run_dir)
+    if status_of(earlier) == "finished" and (run_dir / "final").exists():
+        # By another command, after this one had looked and before it had the lock.
+        say("finished meanwhile: skipped")
+        return 0
     clock = Clock(last_clock(earlier), _synchronize(settings))
     record = Record(run_dir) if rank == 0 else None
     say(f"run directory {run_dir}")
@@ -146,7 +90,7 @@ def _run(run_dir: Path, rank: int) -> int:
     stand: dict[str, Any] = {}
     try:
         with clock("init"):
-            job = build(settings)
+            job = build(settings, begun=newest(run_dir / "checkpoint") is not None)
             if record is not None:
                 record.listeners.extend(_mirrors(settings, identity, run_dir, say))
                 record.write("start", **start_facts(job, identity, run_dir))

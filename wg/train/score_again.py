@@ -35,8 +35,9 @@ from wg.measure.record import (
 )
 from wg.measure.score import Scored, Sigmas, score_run
 from wg.strategies import make_plan
+from wg.train.attempt import interruptible, only_one
 from wg.train.build import open_corpus, resolve_device, set_matmul
-from wg.train.run import finish, interruptible, only_one, read_settings
+from wg.train.run import finish, read_settings
 from wg.train.settings import Settings
 
 Say = Callable[[str], None]
