@@ -81,15 +81,20 @@ def _train_help() -> str:
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("--pairs", is_flag=True, help="Which strategies go together, and why others do not.")
+@click.option("--pairs", is_flag=True, help="Only which go together, and why others do not.")
 def strategies(name: str | None, pairs: bool) -> None:
-    """List the strategies, or show the method card of one."""
+    """List the strategies and which go together, or show the method card of one."""
     from wg.sweep.listing import show_card, show_strategies
     from wg.sweep.pairs import show_pairs
 
     if name and pairs:
         raise UserError("--pairs is of all strategies: leave the name out.")
-    show_card(name) if name else show_pairs() if pairs else show_strategies()
+    if name:
+        show_card(name)
+        return
+    if not pairs:
+        show_strategies()
+    show_pairs(words=pairs)
 
 
 @cli.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -71,7 +72,9 @@ def _as(name: str, value: Any, option: Any) -> Any:
     elif dataclasses.is_dataclass(option) and isinstance(value, Mapping):
         assert isinstance(option, type)
         result = option(**fill(option, value, name))
-    elif option is float and type(value) is int:
+    elif option is float and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise UserError(f"{name}={value!r} must be a finite number")
         result = float(value)
     # Exactly: True is an int to Python, and never a number that a user meant.
     elif type(value) is option:

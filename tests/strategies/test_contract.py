@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import re
@@ -20,7 +21,7 @@ from wg.errors import UserError
 from wg.flow import WaveGlow
 from wg.flow.waveglow import nll
 from wg.measure.record import read_events, train_curve
-from wg.plan import Base, StrategyConflict
+from wg.plan import Base, Plan, StrategyConflict
 from wg.strategies import all_strategies, make_plan
 from wg.sweep.paths import conf_dir
 from wg.train import fit
@@ -59,11 +60,14 @@ def test_its_config_shows_its_defaults_and_its_card_its_parts(name: str) -> None
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
 def test_pairs_compose_in_any_order_or_conflict_by_name(pair: tuple[str, str]) -> None:
-    plans = []
+    plans: list[dict[str, Any] | None] = []
     for names in (pair, pair[::-1]):
         conflict = ""
         try:
-            plans.append(make_plan(base(), {n: ROWS[n] for n in names}).writers())
+            plan = make_plan(base(), {n: ROWS[n] for n in names})
+            plans.append(
+                {slot: (who, value_of(plan, slot)) for slot, who in plan.writers().items()}
+            )
         except StrategyConflict as e:
             conflict = str(e)
             plans.append(None)
@@ -72,6 +76,16 @@ def test_pairs_compose_in_any_order_or_conflict_by_name(pair: tuple[str, str]) -
     a, b = (set(all_strategies()[n].sets()) for n in pair)
     if a & b:
         assert plans[0] is None
+
+
+def value_of(plan: Plan, slot: str) -> Any:
+    """What a strategy wrote, so that two of them compare: a function is its code and all that it
+    encloses."""
+    value = getattr(plan, slot)
+    if not inspect.isfunction(value):
+        return value
+    enclosed = [c.cell_contents for c in value.__closure__ or ()]
+    return value.__code__, [c.__code__ if inspect.isfunction(c) else c for c in enclosed]
 
 
 def start_run(config: dict[str, Any], out: Path, name: str) -> Path:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from wg.cli import cli
 from wg.errors import UserError
 from wg.plan import SLOTS, Base, Plan, StrategyConflict
 from wg.strategies import Strategy, all_strategies, make_plan
@@ -129,10 +131,11 @@ def test_the_pairs_on_the_terminal(
     said = capsys.readouterr().out
     for name in all_strategies():
         assert f"  {name}" in said
-    assert "pairs compose)" in " ".join(said.split())
-    from click.testing import CliRunner
-
-    from wg.cli import cli
-
+    assert "pairs compose, as they are by default" in " ".join(said.split())
+    assert "! apex refuses fused_optimizer" in said
+    both = CliRunner().invoke(cli, ["strategies"]).output
+    assert "Two strategies that set the same slot conflict" in both
+    assert "pairs compose, as they are by default" in " ".join(both.split())
+    assert "! apex refuses" not in both  # the words are --pairs'
     asked = CliRunner().invoke(cli, ["strategies", "bf16", "--pairs"])
     assert isinstance(asked.exception, UserError)

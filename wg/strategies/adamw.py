@@ -29,6 +29,7 @@ def adamw(
     Fails: a large step without `lr_schedule` or `clip` can leave the loss noisy at the end.
     """
     require(lr > 0, f"strategy.adamw.lr={lr} must be positive.")
+    require(eps > 0, f"strategy.adamw.eps={eps} must be positive.")
     require(0 <= beta1 < 1 and 0 <= beta2 < 1, "strategy.adamw: betas must lie in [0, 1).")
     require(weight_decay >= 0, f"strategy.adamw.weight_decay={weight_decay} must not be negative.")
 

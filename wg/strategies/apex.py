@@ -102,6 +102,7 @@ def apex(
     `recompute` and `reversible`, O2 not with `compile` and `ddp`.
     """
     require(lr > 0, f"strategy.apex.lr={lr} must be positive.")
+    require(eps > 0, f"strategy.apex.eps={eps} must be positive.")
     require(0 <= beta1 < 1 and 0 <= beta2 < 1, "strategy.apex: betas must lie in [0, 1).")
     require(weight_decay >= 0, f"strategy.apex.weight_decay={weight_decay} must not be negative.")
     require(

@@ -33,6 +33,11 @@ def lr_schedule(
     require(
         0 <= decay_from < 1, f"strategy.lr_schedule.decay_from={decay_from} must lie in [0, 1)."
     )
+    require(
+        decay_from == 0 or decay_from >= warmup,
+        f"strategy.lr_schedule.decay_from={decay_from} lies within the warm-up, which ends at "
+        f"{warmup}; 0 decays from its end.",
+    )
     require(0 <= final <= 1, f"strategy.lr_schedule.final={final} must lie in [0, 1].")
     require(
         shape != "wsd" or 0 < decay <= 1 - warmup,

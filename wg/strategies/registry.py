@@ -104,7 +104,14 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
     for name, given in recipe.items():
         values = check_hyperparameters(known[name], given or {})
         with plan.written_by(name):
-            known[name].apply(plan, **values)
+            try:
+                known[name].apply(plan, **values)
+            except StrategyConflict:
+                raise
+            except UserError as e:
+                # Of a schedule, say, which does not know whose it is.
+                said = str(e)
+                raise UserError(said if name in said else f"strategy '{name}': {said}") from None
     return plan
 
 

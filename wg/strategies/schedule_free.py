@@ -89,6 +89,7 @@ def schedule_free(
     larger one.
     """
     require(lr > 0, f"strategy.schedule_free.lr={lr} must be positive.")
+    require(eps > 0, f"strategy.schedule_free.eps={eps} must be positive.")
     require(
         0 < beta1 < 1 and 0 <= beta2 < 1,
         "strategy.schedule_free: beta1 must lie between 0 and 1, beta2 in [0, 1).",

@@ -26,6 +26,10 @@ def squeeze(
         n_group >= 2 and n_group % 2 == 0,
         f"strategy.squeeze.n_group={n_group} must be even and at least 2.",
     )
+    require(
+        n_early_size >= 2 and n_early_size % 2 == 0,
+        f"strategy.squeeze.n_early_size={n_early_size} must be even and at least 2.",
+    )
     shape = {"n_group": n_group, "n_early_size": n_early_size}
     for name, value in (("n_channels", n_channels), ("n_layers", n_layers)):
         if value is not None:

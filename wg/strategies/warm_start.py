@@ -1,5 +1,5 @@
 from wg.plan import Donor, Plan
-from wg.strategies.registry import strategy
+from wg.strategies.registry import require, strategy
 
 
 @strategy(kind="algorithm")
@@ -22,6 +22,10 @@ def warm_start(
     Cost: the donor's time.
     Fails: where the donor's speech is of another rate or another kind.
     """
+    require(
+        donor_seconds is None or donor_seconds >= 0,
+        f"strategy.warm_start.donor_seconds={donor_seconds} must not be negative.",
+    )
     plan.donor = Donor(donor or "", donor_seconds, any_mel)
     # Claimed and left empty: a second initialisation would destroy the donor's function.
     plan.init = None

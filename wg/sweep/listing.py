@@ -29,8 +29,8 @@ def show_strategies() -> None:
         table.add_row(*map(Text, cells))  # Text: a plug-in's words are not markup
     console().print(table)
     print(
-        "\nTwo strategies that set the same slot conflict. Which go together: wg strategies --pairs"
-        "\nA card: wg strategies NAME"
+        "\nTwo strategies that set the same slot conflict. Why others do: wg strategies --pairs"
+        "\nA card: wg strategies NAME\n"
     )
 
 

@@ -45,15 +45,15 @@ def _pair(a: Strategy, b: Strategy, sets: Mapping[str, list[str]]) -> Pair:
     return Pair(a.name, b.name, "slot" if shared else "composes", shared)
 
 
-def show_pairs() -> None:
-    """The triangle of pairs, and every conflict in words."""
+def show_pairs(words: bool = True) -> None:
+    """The triangle of pairs, and with ``words`` why every conflict is one."""
     known = all_strategies()
     pairs = all_pairs(known)
     out = console()
     for line in triangle(list(known), pairs, out.width):
         out.print(Text(line), soft_wrap=True)
     out.print()
-    for line in reasons(pairs):
+    for line in reasons(pairs) if words else reasons(pairs)[:1]:
         out.print(Text(line, overflow="fold"))
 
 
@@ -86,7 +86,8 @@ def reasons(pairs: list[Pair]) -> list[str]:
     conflicts = [p for p in pairs if p.how != "composes"]
     lines = [
         f"{COMPOSES} compose in any order   {SLOT} set the same slot   {REFUSAL} one refuses the "
-        f"other   ({len(pairs) - len(conflicts)} of {len(pairs)} pairs compose)"
+        f"other   ({len(pairs) - len(conflicts)} of {len(pairs)} pairs compose, as they are by "
+        "default; what other settings refuse stands on their cards)"
     ]
     writers: dict[str, set[str]] = {}
     for p in conflicts:
