@@ -101,7 +101,7 @@ def test_the_triangle_and_its_reasons() -> None:
     assert triangle(list(KNOWN), pairs, 12)[-1] == "e  wide .!.."
     assert reasons(pairs) == [
         ". compose in any order   x set the same slot   ! one refuses the other   (7 of 10 pairs "
-        "compose)",
+        "compose, as they are by default; what other settings refuse stands on their cards)",
         f"x optimizer ({SLOTS['optimizer']}), one of: adam, cool",
         f"x lr_schedule ({SLOTS['lr_schedule']}), one of: cool, dip",
         "! bits refuses wide: one is enough",
