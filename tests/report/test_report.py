@@ -58,8 +58,25 @@ def test_numbers(sweep: Path) -> None:
     assert r["ranking"] == ["fast", "nvidia"]
     assert r["headline"]["sentence"].startswith("`fast` reached target `t1` 2.10 times sooner")
     assert "95% interval" in r["headline"]["sentence"]
-    assert "process CPU seconds" in r["headline"]["sentence"]
+    assert "process CPU seconds of train + compile + data_prep" in r["headline"]["sentence"]
+    assert "before its first step" not in r["headline"]["sentence"]
     assert fast["strategies"] == [{"name": "bf16", "kind": "system", "settings": {}}]
+
+
+def test_an_arm_that_never_had_to_train_is_told_from_one_that_had(
+    sweep: Path, write_run: WriteRun
+) -> None:
+    for seed in (0, 1, 2):
+        write_run(sweep, "ready", seed, [(0.5, 0.9), (10, 0.8), (20, 0.7), (30, 0.6), (40, 0.5)])
+    r = report(sweep)
+    assert r["ranking"][:2] == ["ready", "fast"]
+    sentence = r["headline"]["sentence"]
+    assert "`ready` is there before its first step" in sentence
+    assert "The soonest that had to train is `fast`: 2.10" in sentence
+    table = (sweep.parent / "out" / "table.md").read_text()
+    assert "| 0.500 s (untrained) |" in table
+    page = (sweep.parent / "out" / "index.html").read_text()
+    assert page.count("<small>untrained</small>") == 1
 
 
 def test_winner_is_a_run_that_can_be_handed_on(

@@ -22,7 +22,14 @@ from wg.report.page import render
 from wg.report.read import read_sweep
 from wg.report.results import results_of
 from wg.report.throughput import read_throughput
-from wg.report.words import MISSING, factor_with_interval, metric_value, probability, seconds
+from wg.report.words import (
+    MISSING,
+    factor_with_interval,
+    metric_value,
+    probability,
+    seconds,
+    untrained,
+)
 
 _TABLE_METRICS = ("nats_per_sample", "log_mel_l1", "pesq_wb")
 
@@ -101,7 +108,7 @@ def time_cell(t: Mapping[str, Any] | None) -> str:
         return MISSING
     mean = seconds(t["restricted_mean_seconds"])
     if not t["missed"]:
-        return mean
+        return f"{mean} (untrained)" if untrained(t) else mean
     return f"> {mean} ({t['missed']}/{t['missed'] + t['reached']} missed)"
 
 

@@ -35,6 +35,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    env.tests["untrained"] = words.untrained
     env.filters.update(
         number=words.number,
         plain=lambda value: words.MISSING if value is None else f"{value:g}",

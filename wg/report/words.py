@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wg.measure.clock import Kind
+from wg.measure.clock import HEADLINE, Kind
 from wg.measure.metrics import metric_info
 from wg.measure.stats import SpeedUp
 
 MISSING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+# Named clocks of the headline; what else a run does is off the clock.
+CHARGED = " + ".join(HEADLINE)
 
 
 def clock_words(kind: Kind) -> str:
@@ -167,7 +171,7 @@ def headline_sentence(
             f"{seconds(mean['restricted_mean_seconds'])} ({results['clock']['words']}, mean of "
             f"{count(mean['reached'], 'seed')}); {alone}."
         )
-    clock = results["clock"]["words"]
+    clock = f"{results['clock']['words']} of {CHARGED}"
     sentence = f"`{arm}` reached target `{target['name']}` {_times(speed)} `{baseline}`"
     how = _uncertainty(speed)
     if comparisons > 1 and speed.interval == "95% t-interval":
@@ -176,7 +180,32 @@ def headline_sentence(
     return (
         f"{sentence} ({how}, {count(speed.n, 'seed')}, {clock}).{_doubt(speed)}"
         f"{_not_shown(results, arm, speed)}{across(arm, baseline, divisions)}"
+        f"{_prepared(results, arm)}"
     )
+
+
+def untrained(t: Mapping[str, Any] | None) -> bool:
+    """Whether all runs of a ``time_to_target`` met it before their first step."""
+    return t is not None and bool(t["steps"]) and all(v == 0 for v in t["steps"].values())
+
+
+def _prepared(results: Mapping[str, Any], arm: str) -> str:
+    """Of an arm that did not train for it: that, and the first of the ranking that did."""
+    arms = {a["arm"]: a for a in results["arms"]}
+    if not untrained(arms[arm]["time_to_target"]):
+        return ""
+    said = (
+        f" `{arm}` is there before its first step: this is the factor of its preparation, and not "
+        "of its training."
+    )
+    for name in results["ranking"]:
+        a = arms[name]
+        t = a["time_to_target"]
+        if a["is_baseline"] or untrained(t) or t is None or t["missed"]:
+            continue
+        speed = a["speed_up_all_arms"]
+        return f"{said} The soonest that had to train is `{name}`: {factor_with_interval(speed)}."
+    return said
 
 
 def _times(speed: SpeedUp) -> str:
