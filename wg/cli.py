@@ -157,14 +157,18 @@ def report(
 @click.argument("sweep", type=_PATH)
 @click.option("--arm", default="nvidia", show_default=True, help="The baseline arm.")
 @click.option("--at", default=0.75, show_default=True, help="Share of the audio budget.")
+@click.option("--after", type=float, help="Headline seconds, in place of a share.")
 @click.option("--metric", "metrics", multiple=True, default=("nats_per_sample", "log_mel_l1"),
               show_default=True, help="May be given several times.")  # fmt: skip
 @click.option("-o", "--out", type=_PATH, help="File to write, such as conf/target/NAME.yaml.")
-def target(sweep: Path, arm: str, at: float, metrics: tuple[str, ...], out: Path | None) -> None:
+def target(
+    sweep: Path, arm: str, at: float, after: float | None, metrics: tuple[str, ...],
+    out: Path | None,
+) -> None:  # fmt: skip
     """Freeze a quality target: the median over a baseline's seeds at a share of the budget."""
     from wg.report.propose import write_target
 
-    click.echo(write_target(sweep, arm, at, metrics, out), nl=False)
+    click.echo(write_target(sweep, arm, at, metrics, out, after), nl=False)
 
 
 @cli.command()

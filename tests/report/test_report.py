@@ -331,6 +331,21 @@ def test_propose_target(sweep: Path) -> None:
             propose_from_sweep(sweep, None, share, "demo-v1", ["log_mel_l1"])
 
 
+def test_a_target_may_be_what_the_baseline_has_after_some_seconds(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    folder = tmp_path / "s"
+    for seed, step in enumerate((5.0, 10.0, 20.0)):
+        write_run(folder, "nvidia", seed, falling(step))  # ends after 20, 40, 80 CPU seconds
+    found = propose_from_sweep(folder, None, 0.75, "t", ["log_mel_l1"], after=20.0)
+    assert found["conditions"] == {"log_mel_l1": 1.5}  # 0.25, 1.5 and 2.0
+    assert "after 20 process CPU seconds of train + compile + data_prep" in found["how"]
+    with pytest.raises(UserError, match="seed 0 ended after 20 headline s, before the 30 s"):
+        propose_from_sweep(folder, None, 0.75, "t", ["log_mel_l1"], after=30.0)
+    with pytest.raises(UserError, match="must be above 0"):
+        propose_from_sweep(folder, None, 0.75, "t", ["log_mel_l1"], after=0.0)
+
+
 def test_a_target_is_at_a_share_of_the_budget_and_not_of_what_a_run_got_to(
     tmp_path: Path, write_run: WriteRun
 ) -> None:

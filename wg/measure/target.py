@@ -136,14 +136,15 @@ def value_at(points: Sequence[Point], metric: str, position: float) -> float | N
 def propose_target(
     curves: Mapping[int, Sequence[Point]],
     metrics: Sequence[str],
-    audio_seconds: float,
+    at: float,
     name: str,
     how: str,
+    of: str = "s of audio",
 ) -> dict[str, Any]:
-    """The mapping to freeze in conf/target: each metric's median over the baseline's seeds after
-    ``audio_seconds``.
+    """The mapping to freeze in conf/target: each metric's median over the baseline's seeds at
+    ``at`` seconds.
 
-    curves: seed -> points on the axis of audio seconds.
+    curves: seed -> points on the axis of those seconds, which ``of`` names in words.
     Values are rounded to 4 significant digits.
 
     Errors: UserError without curves, for an unknown metric, or a seed without a value there.
@@ -157,14 +158,14 @@ def propose_target(
         values = []
         for seed, points in sorted(curves.items()):
             end = points[-1][0] if points else 0.0
-            if end < audio_seconds - 1e-6:
+            if end < at - 1e-6:
                 raise UserError(
-                    f"seed {seed} ended after {end:g} s of audio, before the {audio_seconds:g} s "
-                    "that are asked for: choose a smaller --at."
+                    f"seed {seed} ended after {end:g} {of}, before the {at:g} s that are asked "
+                    "for: choose less."
                 )
-            value = value_at(points, metric, audio_seconds)
+            value = value_at(points, metric, at)
             if value is None:
-                raise UserError(f"seed {seed} has no {metric} at {audio_seconds:g} s of audio.")
+                raise UserError(f"seed {seed} has no {metric} at {at:g} {of}.")
             values.append(value)
         conditions[metric] = float(f"{median(values):.4g}")
     return {"name": name, "conditions": conditions, "how": how}

@@ -11,7 +11,9 @@ import yaml
 from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.target import propose_target
+from wg.report.data import Run, Sweep
 from wg.report.read import read_sweep
+from wg.report.words import CHARGED, clock_words
 
 _HEAD = """\
 # A frozen quality target: change its name when you change its values.
@@ -27,21 +29,27 @@ def propose_from_sweep(
     at: float,
     name: str,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    after: float | None = None,
 ) -> dict[str, Any]:
     """The mapping for ``conf/target/NAME.yaml``: medians over the arm's finished seeds at the
     share ``at`` of their budget of audio, which they may not have used up where seconds of
-    training were limited too. ``how`` tells where the numbers come from.
+    training were limited too; or ``after`` so many headline seconds. ``how`` tells where the
+    numbers come from.
 
     Errors: UserError without finished runs, for an unknown arm, metric or share, for budgets that
     differ, and for a run that ended before.
     """
+    if after is not None and not after > 0:
+        raise UserError(f"after={after:g} must be above 0 seconds.")
     if not 0 < at <= 1:
         raise UserError(f"at={at:g} must be a share of the budget: above 0, at most 1.")
     sweep = read_sweep(sweep_dir, arm)
     runs = sweep.arms[sweep.baseline].finished
-    n = len(runs)
-    seeds = ", ".join(str(r.seed) for r in runs)
-    commits = sorted({str(r.start.get("commit") or "not recorded") for r in runs})
+    if after is not None:
+        words = f"{clock_words(sweep.kind)} of {CHARGED}"
+        curves = {r.seed: r.curve("train_seconds") for r in runs}
+        how = _how(runs, sweep, f"after {after:g} {words}")
+        return propose_target(curves, metrics, after, name, how, "headline s")
     budgets = {float(r.config["budget"]["audio_seconds"]) for r in runs}
     if len(budgets) > 1:
         listed = ", ".join(f"{b:g}" for b in sorted(budgets))
@@ -50,13 +58,20 @@ def propose_from_sweep(
             "one for all."
         )
     budget = next(iter(budgets), 0.0)
-    how = (
-        f"median of {n} {'seed' if n == 1 else 'seeds'} ({seeds}) of arm '{sweep.baseline}' at "
-        f"{at * budget:g} of {budget:g} audio seconds, sweep '{sweep.name}'; commit "
-        f"{', '.join(commits)}" + ("; fewer than 5 seeds, so provisional" if n < 5 else "")
-    )
+    how = _how(runs, sweep, f"at {at * budget:g} of {budget:g} audio seconds")
     curves = {r.seed: r.curve("audio_seconds") for r in runs}
     return propose_target(curves, metrics, at * budget, name, how)
+
+
+def _how(runs: Sequence[Run], sweep: Sweep, where: str) -> str:
+    n = len(runs)
+    seeds = ", ".join(str(r.seed) for r in runs)
+    commits = sorted({str(r.start.get("commit") or "not recorded") for r in runs})
+    return (
+        f"median of {n} {'seed' if n == 1 else 'seeds'} ({seeds}) of arm '{sweep.baseline}' "
+        f"{where}, sweep '{sweep.name}'; commit {', '.join(commits)}"
+        + ("; fewer than 5 seeds, so provisional" if n < 5 else "")
+    )
 
 
 def read_target(name: str, folder: Path) -> dict[str, Any]:
@@ -79,12 +94,17 @@ def read_target(name: str, folder: Path) -> dict[str, Any]:
 
 
 def write_target(
-    sweep_dir: Path, arm: str, at: float, metrics: Sequence[str], out: Path | None
+    sweep_dir: Path,
+    arm: str,
+    at: float,
+    metrics: Sequence[str],
+    out: Path | None,
+    after: float | None = None,
 ) -> str:
     """The target as YAML, written to ``out`` (whose stem is its name) unless that is None. A file
     that is there already is never overwritten: targets are frozen."""
     name = out.stem if out is not None else sweep_dir.resolve().name
-    mapping = propose_from_sweep(sweep_dir, arm, at, name, metrics)
+    mapping = propose_from_sweep(sweep_dir, arm, at, name, metrics, after)
     text = _HEAD.format(name=name) + yaml.safe_dump(mapping, sort_keys=False, width=96)
     if out is not None:
         if out.exists():
