@@ -91,13 +91,17 @@ def test_distillmos_is_built_once_and_given_a_batch_of_one(
     assert loud - 1 == pytest.approx(2 * (soft - 1), rel=1e-2)
 
 
-@pytest.mark.parametrize("name", ["dnsmos", "distillmos"])
-def test_the_networks_prefer_recordings_to_noise(speech: np.ndarray, name: str) -> None:
+# Of a recording, the same with noise, and noise alone, by speechmos 0.0.1.1 and distillmos 0.9.1.
+KNOWN = {"dnsmos": (3.318, 2.460, 1.112), "distillmos": (4.467, 2.726, 1.600)}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_networks_say_what_they_are_known_to_say(speech: np.ndarray, name: str) -> None:
     for module in ("speechmos",) if name == "dnsmos" else ("torchaudio", "distillmos"):
         pytest.importorskip(module, reason=f"needs pip install 'wg[{name}]'")
     mel = MelConfig(sampling_rate=16000)
     noise = np.random.default_rng(0).normal(size=speech.size).astype(np.float32)
-    clean, noisy, only = (
+    heard = [
         score(speech, x, mel, [name])[name] for x in (speech, speech + 0.02 * noise, 0.1 * noise)
-    )
-    assert 1 <= only < noisy < clean <= 5
+    ]
+    assert heard == pytest.approx(KNOWN[name], abs=0.02)
