@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
 
 LEVEL = 0.95
 
@@ -33,6 +33,14 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
     n = len(ratios)
     skip, coverage = _skipped(n)
     return Ratio(median(ratios), ratios[skip], ratios[n - 1 - skip], coverage, n)
+
+
+def log_error(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """Standard error of the logarithm of the ratio of both medians, from paired rounds: that of a
+    normal sample's median, sqrt(pi / 2) times the mean's (Kenney & Keeping 1962, section 13.13).
+    0 of a single round, which tells none."""
+    logs = [math.log(a / b) for a, b in zip(numerator, denominator, strict=True)]
+    return math.sqrt(math.pi / 2 / len(logs)) * stdev(logs) if len(logs) > 1 else 0.0
 
 
 def _skipped(n: int) -> tuple[int, float]:

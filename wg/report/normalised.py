@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wg.measure.ratio import paired_ratio
-from wg.measure.stats import restricted_mean, speed_up
+from wg.measure.ratio import log_error, paired_ratio
+from wg.measure.stats import restricted_mean, speed_up, widened
 from wg.report.compare import Comparison, unless_diverged
 from wg.report.data import Arm, Run, Sweep
 from wg.report.plain import by_seed, speed_up_values
@@ -47,7 +47,7 @@ def normalised_of(
             },
             "relative": _relative(beside, row),
             "time_to_target": _described(times),
-            "speed_up": _speed_up_of(sweep, name, base, times),
+            "speed_up": _speed_up_of(sweep, name, base, times, beside, row),
         }  # fmt: skip
     return {
         **facts, "rounds": findings.get("rounds"), "elsewhere": elsewhere, "arms": arms
@@ -117,11 +117,20 @@ def _described(times: Times | None) -> dict[str, Any] | None:
 
 
 def _speed_up_of(
-    sweep: Sweep, name: str, base: Times | None, times: Times | None
+    sweep: Sweep,
+    name: str,
+    base: Times | None,
+    times: Times | None,
+    beside: Mapping[str, Any] | None,
+    row: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    if base is None or times is None or name == sweep.baseline:
+    """Its interval has the error of the seeds and that of the rates, which all seeds share."""
+    if base is None or times is None or beside is None or name == sweep.baseline:
         return None
-    found = speed_up(base[0], times[0], base[1], times[1])
+    turns = rounds_of(beside), rounds_of(row)
+    found = widened(
+        speed_up(base[0], times[0], base[1], times[1]), log_error(*turns), len(turns[0])
+    )
     return speed_up_values(unless_diverged(found, sweep.arms[sweep.baseline], sweep.arms[name]))
 
 

@@ -12,9 +12,8 @@ def reversible(plan: Plan) -> None:
     Source: Gomez et al. 2017, https://arxiv.org/abs/1707.04585; Jacobsen et al. 2018,
     https://arxiv.org/abs/1802.07088.
     Cost: a second forward pass of every WN, a third more arithmetic.
-    Fails: next to `recompute` it saves little (319 MiB in place of 361 at the paper's size and
-    two seconds of audio), since a flow's input is some ten channels and WN's activations
-    thousands. Inputs are undone to 1e-5 in fp32; in half precision, where that would not do,
-    they are kept.
+    Fails: next to `recompute` it saves next to nothing (`wg plan`), since a flow's input is some
+    ten channels and WN's activations thousands. Inputs are undone to 1e-5 in fp32; in half
+    precision, where that would not do, they are kept.
     """
     plan.memory = "reversible"

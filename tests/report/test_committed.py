@@ -1,0 +1,72 @@
+"""The committed studies: their records pass `wg verify`, and give the committed figures again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wg.report.build import write_report
+from wg.report.propose import read_target
+from wg.sweep.paths import conf_dir
+from wg.sweep.verify import verify
+
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
+ON_ANOTHER_GRID = "runs differ in snapshot grids"
+# Records: (the results made from them, the target, the baseline, how a fault of the sweep begins).
+STUDIES: dict[str, tuple[str, str, str | None, str | None]] = {
+    "reference/runs": ("reference/results.json", "asterisk-840s", None, None),
+    "reference/parts/runs": (
+        "reference/parts/asterisk-60s-nats.json", "asterisk-60s-nats", "cheap-parts", None,
+    ),
+    "catalogue/runs": ("catalogue/600cpu/results.json", "nvidia-600cpu", None, ON_ANOTHER_GRID),
+    "recipes/runs": ("recipes/results.json", "nvidia-450s", None, ON_ANOTHER_GRID),
+    "ear/runs": ("ear/results.json", "hear-1.6", "nvidia +[mel_consistency]", None),
+    "lasting/it/runs": ("lasting/it/results.json", "nvidia-600cpu", None, None),
+    "lasting/lj/runs": ("lasting/lj/results.json", "nvidia-600cpu", None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_its_records_pass(study: str) -> None:
+    known = STUDIES[study][3]
+    found = verify(REPORTS / study)
+    faults = [fault for verdict in found.values() for fault in verdict.faults]
+    assert len(found) > 4
+    if known is None:
+        assert faults == []
+    else:
+        assert len(faults) == 1
+        assert faults[0].startswith(known)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_its_records_give_its_figures(study: str, tmp_path: Path) -> None:
+    results, target, baseline, _ = STUDIES[study]
+    mapping = read_target(target, conf_dir() / "target")
+    page = write_report(REPORTS / study, tmp_path, baseline, lambda _: None, mapping)
+    now = json.loads((page.parent / "results.json").read_text())
+    then = json.loads((REPORTS / results).read_text())
+    assert now["target"]["conditions"] == then["target"]["conditions"]
+    assert now["ranking"] == then["ranking"]
+    for arm, was in figures(then).items():
+        found = figures(now)[arm]
+        # Metrics may have come since.
+        found["final"] = {m: v for m, v in found["final"].items() if m in was["final"]}
+        assert found == was
+
+
+def figures(results: dict[str, Any]) -> dict[str, Any]:
+    """What a study is quoted for."""
+    found = {}
+    for arm in results["arms"]:
+        times, speed = arm["time_to_target"], arm["speed_up"]
+        found[arm["arm"]] = {
+            "seconds": times["seconds"],
+            "missed": times["missed"],
+            "speed_up": speed and [speed[k] for k in ("estimate", "low", "high", "bound")],
+            "final": {m: v["mean"] for m, v in arm["final"].items()},
+        }
+    return found
