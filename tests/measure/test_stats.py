@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from wg.measure.stats import restricted_mean, speed_up, t_interval
+from wg.measure.ratio import log_error
+from wg.measure.stats import restricted_mean, speed_up, t_interval, widened
 
 INF = math.inf
 SPENT = dict.fromkeys(range(9), 100.0)
@@ -92,3 +93,35 @@ def test_restricted_mean() -> None:
     cut = restricted_mean({0: 10, 1: INF}, {0: 70, 1: 50})
     assert (cut.seconds, cut.reached, cut.missed) == (30.0, 1, 1)
     assert cut.is_lower_bound
+
+
+def test_an_error_that_all_seeds_share_widens_the_interval() -> None:
+    found = speed_up({0: 4.0, 1: 9.0, 2: 6.0}, {0: 2.0, 1: 3.0, 2: 2.5}, {}, {})
+    assert found.low is not None
+    assert found.high is not None
+    assert found.estimate is not None
+    same = widened(found, 0.0, 9)
+    assert (same.low, same.high) == pytest.approx((found.low, found.high))
+    assert same.note == "3 pairs of runs, and 9 rounds"
+    wide = widened(found, 0.1, 9)
+    assert wide.estimate == found.estimate
+    assert wide.high is not None
+    assert wide.low is not None
+    own, shared = math.log(found.high / found.estimate), 2.306 * 0.1  # t of 8 degrees of freedom
+    assert math.log(wide.high / wide.estimate) == pytest.approx(math.hypot(own, shared), rel=1e-3)
+    assert wide.high * wide.low == pytest.approx(found.high * found.low)
+    assert widened(found, 0.1, 1) == found  # a single round tells nothing of its error
+    missed = speed_up({0: math.inf}, {0: 2.0}, {0: 9.0}, {})
+    assert widened(missed, 0.1, 9) == missed
+
+
+def test_the_error_of_a_ratio_of_medians() -> None:
+    rng = np.random.default_rng(0)
+    medians = []
+    for _ in range(4000):
+        turns = np.exp(0.1 * rng.standard_normal((2, 25)))
+        medians.append(math.log(float(np.median(turns[0] / turns[1]))))
+    turns = np.exp(0.1 * rng.standard_normal((2, 2500)))
+    expected = log_error(turns[0].tolist(), turns[1].tolist()) * 10  # of 25 in place of 2,500
+    assert float(np.std(medians)) == pytest.approx(expected, rel=0.05)
+    assert log_error([2.0], [1.0]) == 0.0
