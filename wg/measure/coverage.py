@@ -1,15 +1,18 @@
 """Do the intervals and tests of the page hold what they say? Simulated arms with a known truth.
 
 An arm's log time is log(true time) + sd * (sqrt(c) u + sqrt(1 - c) e): u is what a seed does to all
-arms, e is the run's own, c the correlation between arms. sd = 0.15, as times to target of the
-committed studies vary by 0.06 to 0.18 over seeds. ``wg.measure.simulate`` runs these studies and
-writes their tables; each returns rows of plain values and is determined by its arguments.
+arms, e is the run's own, c the correlation between arms. The log factor of a pair of runs then has
+the standard deviation sd * sqrt(2 (1 - c)), which is sd itself at c = 0.5. reports/statistics has
+the spreads of the committed studies, from which ``SPREADS`` are taken.
+
+``wg.measure.simulate`` runs these studies and those of its siblings ``coverage_*``, and writes
+their tables; each returns rows of plain values and is determined by its arguments.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,14 +20,30 @@ import numpy as np
 
 from wg.measure.bootstrap import Method, interval_limits
 from wg.measure.significance import sign_flip_p, t_p
-from wg.measure.survival import Band, kaplan_meier, restricted_mean_ratio
 
 Row = dict[str, Any]
-SD = 0.15
+SPREADS = (0.15, 0.35)  # sd of log time: of a calm study and of a restless one
 SEEDS = (3, 5, 8)
 ALPHA = 0.05
 TRUE_FACTOR = 3.0  # of the arms whose intervals are tested; the others are the baseline's equals
 _BLOCK = 1000  # simulations at a time, to keep arrays small
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A column of the tables: sd of log time, n pairs of runs. ``index``: of the spread, which the
+    random numbers are drawn by."""
+
+    sd: float
+    n: int
+    index: int
+
+    def rng(self, *study: int) -> np.random.Generator:
+        """The cell's own random numbers in this study."""
+        return np.random.default_rng([*study, self.n, self.index])
+
+    def row(self, **found: Any) -> Row:
+        return {"sd": self.sd, "n": self.n, **found}
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Scenario:
     stragglers: float = 0.0
     slow: float = 1.0
 
-    def draw(self, rng: np.random.Generator, sims: int, arms: int, n: int) -> np.ndarray:
+    def draw(self, rng: np.random.Generator, sims: int, arms: int, n: int, sd: float) -> np.ndarray:
         """Log times (sims, 1 + arms, n) of mean 0, the baseline first."""
 
         def noise(*shape: int) -> np.ndarray:
@@ -48,7 +67,7 @@ class Scenario:
 
         shared, own = noise(sims, 1, n), noise(sims, 1 + arms, n)
         c = self.correlation
-        logs = SD * (math.sqrt(c) * shared + math.sqrt(1 - c) * own)
+        logs = sd * (math.sqrt(c) * shared + math.sqrt(1 - c) * own)
         if self.stragglers:
             late = rng.random((sims, arms, n)) < self.stragglers
             logs[:, 1:] += math.log(self.slow) * (late - self.stragglers)
@@ -64,9 +83,16 @@ SCENARIOS = (
 )
 
 
-def _factors(scenario: Scenario, rng: np.random.Generator, sims: int, arms: int, n: int) -> Any:
+def cells(ns: Sequence[int] = SEEDS, spreads: Sequence[float] = SPREADS) -> list[Cell]:
+    """Every spread with every number of seeds."""
+    return [Cell(sd, n, i) for i, sd in enumerate(spreads) for n in ns]
+
+
+def _factors(
+    scenario: Scenario, rng: np.random.Generator, sims: int, arms: int, n: int, sd: float
+) -> Any:
     """Log speed-ups (sims, arms, n) of arms that are as fast as the baseline."""
-    logs = scenario.draw(rng, sims, arms, n)
+    logs = scenario.draw(rng, sims, arms, n, sd)
     return logs[:, :1] - logs[:, 1:]
 
 
@@ -75,19 +101,19 @@ def interval_coverage(sims: int, seed: int) -> list[Row]:
     how often it lies wholly under or over it (2.5% each when right)."""
     rows = []
     for index, scenario in enumerate(SCENARIOS):
-        for n in SEEDS:
-            rng = np.random.default_rng([seed, 1, index, n])
-            x = _factors(scenario, rng, sims, 1, n)[:, 0]
+        for cell in cells():
+            x = _factors(scenario, cell.rng(seed, 1, index), sims, 1, cell.n, cell.sd)[:, 0]
             for method in get_args(Method):
-                used = x[: sims // 4] if n > 5 and method != "t" else x  # 6,435 resamples each
+                used = x[: sims // 4] if cell.n > 5 and method != "t" else x  # 6,435 resamples each
                 low, high = interval_limits(used, 0.95, method).T
                 below, above = float(np.mean(high < 0)), float(np.mean(low > 0))
                 width = float(np.median(high - low))
                 rows.append(
-                    {"scenario": scenario.name, "n": n, "method": method,
-                     "simulations": len(used), "coverage": 1 - below - above,
-                     "below": below, "above": above,
-                     "median_width": None if math.isinf(width) else math.exp(width)}
+                    cell.row(
+                        scenario=scenario.name, method=method, simulations=len(used),
+                        coverage=1 - below - above, below=below, above=above,
+                        median_width=None if math.isinf(width) else math.exp(width),
+                    )
                 )  # fmt: skip
     return rows
 
@@ -96,16 +122,15 @@ def bounded_coverage(sims: int, seed: int) -> list[Row]:
     """A baseline that misses its budget with 3 runs in 10, against an arm that never does: how
     often the lower limit of the mean of the bounds is at most the truth (nominal 97.5%)."""
     rows = []
-    for n in SEEDS:
-        rng = np.random.default_rng([seed, 2, n])
-        logs = SCENARIOS[0].draw(rng, sims, 1, n)
-        cut = SD * 0.5244  # the normal distribution's 70% point
+    for cell in cells():
+        logs = SCENARIOS[0].draw(cell.rng(seed, 2), sims, 1, cell.n, cell.sd)
+        cut = cell.sd * 0.5244  # the normal distribution's 70% point
         x = np.minimum(logs[:, 0], cut) - (logs[:, 1] - math.log(TRUE_FACTOR))
         for method in ("t", "studentised"):
             low = interval_limits(x, 0.95, method)[:, 0]
             held = float(np.mean(low <= math.log(TRUE_FACTOR)))
-            rows.append({"n": n, "method": method, "low_limit_holds": held,
-                         "without_limit": float(np.mean(np.isinf(low)))})  # fmt: skip
+            rows.append(cell.row(method=method, low_limit_holds=held,
+                                 without_limit=float(np.mean(np.isinf(low)))))  # fmt: skip
     return rows
 
 
@@ -136,12 +161,12 @@ def wins(sims: int, seed: int) -> list[Row]:
     rows = []
     for index, scenario in enumerate((SCENARIOS[0], *SCENARIOS[2:])):
         for arms, better in ((1, 0), (4, 0), (8, 0), (4, 2)):
-            for n in SEEDS:
-                rng = np.random.default_rng([seed, 3, index, arms, better, n])
+            for cell in cells():
+                rng = cell.rng(seed, 3, index, arms, better)
                 false = dict.fromkeys(_RULES, 0)
                 true = dict.fromkeys(_RULES, 0)
                 for start in range(0, sims, _BLOCK):
-                    x = _factors(scenario, rng, min(_BLOCK, sims - start), arms, n)
+                    x = _factors(scenario, rng, min(_BLOCK, sims - start), arms, cell.n, cell.sd)
                     x[:, :better] += math.log(1.2)
                     t, flip = t_p(x), sign_flip_p(x)
                     for rule, decide in _RULES.items():
@@ -150,9 +175,10 @@ def wins(sims: int, seed: int) -> list[Row]:
                         true[rule] += int(called[:, :better].sum())
                 for rule in _RULES:
                     found = true[rule] / sims / better if better else None
-                    rows.append({"scenario": scenario.name, "arms": arms, "better": better, "n": n,
-                                 "rule": rule, "false_win": false[rule] / sims,
-                                 "found": found})  # fmt: skip
+                    rows.append(
+                        cell.row(scenario=scenario.name, arms=arms, better=better, rule=rule,
+                                 false_win=false[rule] / sims, found=found)
+                    )  # fmt: skip
     return rows
 
 
@@ -161,60 +187,15 @@ def winner_coverage(sims: int, seed: int) -> list[Row]:
     own 95% t-interval holds the truth, and the joint one (Bonferroni)."""
     rows = []
     for arms in (4, 8):
-        for n in SEEDS:
-            rng = np.random.default_rng([seed, 4, arms, n])
-            x = _factors(SCENARIOS[0], rng, sims, arms, n)
+        for cell in cells():
+            x = _factors(SCENARIOS[0], cell.rng(seed, 4, arms), sims, arms, cell.n, cell.sd)
             best = x[np.arange(sims), x.mean(axis=2).argmax(axis=1)]
-            row: Row = {"arms": arms, "n": n}
+            row = cell.row(arms=arms)
             for name, level in (("own", 0.95), ("joint", 1 - 0.05 / arms)):
                 low, high = interval_limits(best, level, "t").T
                 row[name] = float(np.mean((low <= 0) & (high >= 0)))
             row["median_estimate"] = float(np.exp(np.median(best.mean(axis=1))))
             rows.append(row)
-    return rows
-
-
-def survival_coverage(sims: int, seed: int) -> list[Row]:
-    """Kaplan-Meier bands at the time by which half of all runs reach the target, with 3 runs in 10
-    censored (budgets from the 50% point of the times up), and the interval of the ratio of two
-    restricted means (baseline 1.5 times slower, tau = the 80% point of the baseline), for arms
-    whose seeds are not shared: with shared ones it is wider than it need be."""
-    rows: list[Row] = []
-    for n in SEEDS:
-        rng = np.random.default_rng([seed, 5, n])
-        times = np.exp(SCENARIOS[1].draw(rng, sims, 1, n))
-        times[:, 1] /= 1.5
-        budgets = np.exp(SD * np.abs(rng.standard_normal((sims, n))))
-        held = dict.fromkeys(get_args(Band), 0)
-        absent = dict.fromkeys(get_args(Band), 0)
-        tau = math.exp(SD * 0.8416)
-        big = rng.standard_normal((200_000,)) * SD
-        means = [np.minimum(np.exp(big - shift), tau).mean() for shift in (0.0, math.log(1.5))]
-        truth, ratio_held, ratio_absent = float(means[0] / means[1]), 0, 0
-        for sim in range(sims):
-            run = {i: float(t) for i, t in enumerate(times[sim, 0])}
-            spent = {i: float(b) for i, b in enumerate(budgets[sim])}
-            cut = {i: t if t <= spent[i] else math.inf for i, t in run.items()}
-            for band in held:
-                steps = kaplan_meier(cut, spent, 0.95, band).steps
-                low, high = next((s.low, s.high) for s in reversed(steps) if s.time <= 1)
-                if low is None or high is None:
-                    absent[band] += 1
-                else:
-                    held[band] += low <= 0.5 <= high
-            whole = kaplan_meier(run, {}, 0.95, "log-log")
-            arm = kaplan_meier(dict(enumerate(times[sim, 1].tolist())), {}, 0.95, "log-log")
-            found = restricted_mean_ratio(whole, arm, tau)
-            if found.low is None or found.high is None:
-                ratio_absent += 1
-            else:
-                ratio_held += found.low <= truth <= found.high
-        for name, right, none in [
-            *((f"Kaplan-Meier, {b}", held[b], absent[b]) for b in held),
-            ("restricted mean ratio", ratio_held, ratio_absent),
-        ]:
-            rows.append({"interval": name, "n": n, "coverage": right / max(sims - none, 1),
-                         "without_interval": none / sims})  # fmt: skip
     return rows
 
 
