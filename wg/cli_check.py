@@ -40,8 +40,9 @@ def verify(
     with the calendar, the threads and each other; scores that are means of the utterances of the
     split; the target against conf/target; strategies; the donor's cost; SHA-256 of all weights on
     disk (a record without any weights is checked alone); the configuration against the
-    directory's name; in a sweep seeds, grid, split, utterances, threads, device, code, CPU
-    seconds a step, copies, and runs at the same time on one device.
+    directory's name; in a sweep that an arm is one recipe and none of its runs is missing, seeds,
+    grid, split, utterances, threads, device, code, CPU seconds a step and against wg bench arms,
+    copies, and runs at the same time on one device.
 
     Scores that were changed together with all of their utterances are only found by --rescore.
     """

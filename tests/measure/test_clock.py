@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -114,3 +115,44 @@ def test_a_program_that_was_run_is_charged_with_the_process() -> None:
     with clock("compile"):
         subprocess.run([sys.executable, "-c", work], check=True)
     assert clock.totals()["compile"]["cpu"] >= 0.45
+
+
+def test_a_reading_changes_nothing_and_waits_for_nothing(time: Time) -> None:
+    waited: list[int] = []
+    clock = Clock(synchronize=lambda: waited.append(1))
+    assert clock.reading()[0] is None
+    with clock("compile"):
+        time.pass_(2, 1)
+        for _ in range(3):
+            section, totals = clock.reading()
+            assert section == "compile"
+            assert totals["compile"] == {"wall": 2, "cpu": 1}
+        assert waited == []
+        time.pass_(3, 1)
+    assert clock.totals()["compile"] == {"wall": 5, "cpu": 2}
+    assert clock.reading() == (None, clock.totals())
+
+
+def test_readings_of_another_thread_never_fall() -> None:
+    """As they would if one came between a sum and its stack, and counted a second twice."""
+    clock, over = Clock(), threading.Event()
+    found = [clock.totals()]
+
+    def read() -> None:
+        while not over.is_set():
+            found.append(clock.reading()[1])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for i in range(3000):
+            with clock(SECTIONS[i % 7]), clock(SECTIONS[i % 5]):
+                clock.totals()
+    finally:
+        over.set()
+        reader.join()
+    found.append(clock.totals())
+    for s in SECTIONS:
+        for kind in ("wall", "cpu"):
+            seconds = [totals[s][kind] for totals in found]
+            assert seconds == sorted(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from wg.measure.clock import SECTIONS
@@ -110,6 +111,57 @@ def test_listeners_hear_what_is_on_disk(tmp_path: Path) -> None:
     record = Record(tmp_path, [heard.append])
     record.write("train", step=1, loss=float("inf"))
     assert heard == read_events(tmp_path)
+
+
+def even(seconds: float) -> dict[str, dict[str, float]]:
+    """A clock with as many seconds everywhere."""
+    return {s: {"wall": seconds, "cpu": seconds} for s in SECTIONS}
+
+
+def test_an_attempt_goes_on_from_a_ledgers_line(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.write("ledger", section="compile", spent=even(5.0))
+    assert last_clock(read_events(tmp_path)) == even(5.0)
+    # A reading from before another event's, written after it, takes nothing back either.
+    record.write("snapshot", index=0, clock=even(7.0))
+    assert record.write("ledger", section=None, spent=even(6.0))["spent"] == even(7.0)
+    assert Record(tmp_path).write("trained", clock=even(1.0))["clock"] == even(7.0)
+
+
+def test_only_totals_count_as_time_written_down(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    before = record.written
+    record.write("micro_batch", segments=1, of=2)
+    assert record.written == before
+    record.write("clock", step=1, clock=even(1.0))
+    assert record.written > before
+
+
+def test_threads_write_one_after_the_other(tmp_path: Path) -> None:
+    """Whole lines, and neither times nor clocks go back."""
+    heard: list[dict] = []
+    record = Record(tmp_path, [heard.append])
+
+    def write(field: str, event: str) -> None:
+        for i in range(100):
+            record.write(event, **{field: even(float(i))}, text="x" * 10000)
+
+    threads = [
+        threading.Thread(target=write, args=how)
+        for how in (("clock", "clock"), ("spent", "ledger"), ("spent", "ledger"))
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    events = read_events(tmp_path)
+    assert len(record.path.read_text().splitlines()) == len(events) == 300
+    assert heard == events
+    for seconds in (
+        [e["time"] for e in events],
+        [(e.get("clock") or e["spent"])["eval"]["cpu"] for e in events],
+    ):
+        assert seconds == sorted(seconds)
 
 
 def test_clocks_never_fall(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 
 from wg.errors import UserError
 from wg.plan import StrategyConflict
+from wg.sweep import rundir
 from wg.sweep.launch import _FOREIGN, launch
-from wg.sweep.rundir import arm_name, prepare
+from wg.sweep.planned import FILE, note_planned, read_planned
+from wg.sweep.rundir import arm_name, prepare, runs_in
 from wg.train.run import read_settings
 
 Config = Callable[..., dict[str, Any]]
@@ -87,6 +91,51 @@ def test_nothing_is_made_for_a_recipe_that_cannot_be(tiny_config: Config, tmp_pa
     with pytest.raises(StrategyConflict):
         prepare(tiny_config(strategy={"bf16": {}, "fp16": {}}), [])
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_begun_is_listed_once(tiny_config: Config, tmp_path: Path) -> None:
+    for seed in (0, 1, 0):
+        prepare(tiny_config(seed=seed, arm="mine"), [])
+    rows, damaged = read_planned(tmp_path / "runs")
+    assert not damaged
+    assert [(r["arm"], r["seed"]) for r in rows] == [("mine", 0), ("mine", 1)]
+    assert [r["run"] for r in rows] == [folder.name for folder, _ in runs_in(tmp_path / "runs")]
+    # A sweep from before there was a list gets none for what it has.
+    (tmp_path / "runs" / FILE).unlink()
+    prepare(tiny_config(seed=0, arm="mine"), [])
+    assert read_planned(tmp_path / "runs") == ([], [])
+
+
+def _begin(folder: Path) -> None:
+    for seed in range(50):
+        note_planned(folder / f"run-{seed}-{multiprocessing.current_process().name}", "a", seed)
+
+
+def test_many_processes_may_list_their_runs(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_begin, args=(tmp_path,)) for _ in range(3)]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join()
+        assert p.exitcode == 0
+    rows, damaged = read_planned(tmp_path)
+    assert not damaged
+    assert len({r["run"] for r in rows}) == len(rows) == 150
+
+
+def test_what_never_started_is_begun_by_the_code_that_begins_it(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit_after(code: str) -> str:
+        monkeypatch.setattr(rundir, "code_commit", lambda: code)
+        return str(json.loads((prepare(tiny_config(), []) / "run.json").read_text())["commit"])
+
+    assert commit_after("a" * 40) == "a" * 40
+    assert commit_after("b" * 40) == "b" * 40
+    run_dir = prepare(tiny_config(), [])
+    (run_dir / "events.jsonl").write_text('{"event": "start", "time": 1, "attempt": 1}\n')
+    assert commit_after("c" * 40) == "b" * 40
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ Every moment belongs to exactly one name: entering a section pauses the one arou
 is monotonic, CPU time is the whole process's and its finished children's. On a GPU the device is
 synchronised at every change of section, so that queued work is charged to the section that queued
 it.
+
+One thread works a clock. Others may read it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,26 +45,32 @@ class Clock:
         self._synchronize = synchronize
         self._stack: list[str] = []
         self._last = _now()
+        self._lock = threading.Lock()  # a reader must not come between a sum and its stack
+
+    def _wait(self) -> None:
+        """For queued work of the section on top of the stack."""
+        if self._stack:
+            self._synchronize()
 
     def _settle(self) -> None:
         """Charge the time since the last change to the section on top of the stack."""
-        if self._stack:
-            self._synchronize()
         now = _now()
         if self._stack:
-            total = self._totals[self._stack[-1]]
-            total["wall"] += now[0] - self._last[0]
-            total["cpu"] += now[1] - self._last[1]
+            _add(self._totals[self._stack[-1]], self._last, now)
         self._last = now
 
     def push(self, section: str) -> None:
         assert section in SECTIONS, section
-        self._settle()
-        self._stack.append(section)
+        self._wait()
+        with self._lock:
+            self._settle()
+            self._stack.append(section)
 
     def pop(self) -> None:
-        self._settle()
-        self._stack.pop()
+        self._wait()
+        with self._lock:
+            self._settle()
+            self._stack.pop()
 
     @contextmanager
     def __call__(self, section: str) -> Iterator[None]:
@@ -73,8 +82,29 @@ class Clock:
 
     def totals(self) -> Totals:
         """Seconds so far, ``{section: {"wall": s, "cpu": s}}``, rounded to a microsecond."""
-        self._settle()
-        return {s: {k: round(v, 6) for k, v in t.items()} for s, t in self._totals.items()}
+        self._wait()
+        with self._lock:
+            self._settle()
+            return _rounded(self._totals)
+
+    def reading(self) -> tuple[str | None, Totals]:
+        """(section, :meth:`totals`) from any thread. The clock stays as it is, and the device is
+        not waited for: that would break into a CUDA graph that is being recorded."""
+        with self._lock:
+            section = self._stack[-1] if self._stack else None
+            found = {s: dict(t) for s, t in self._totals.items()}
+            if section is not None:
+                _add(found[section], self._last, _now())
+        return section, _rounded(found)
+
+
+def _add(total: dict[str, float], since: tuple[float, float], now: tuple[float, float]) -> None:
+    total["wall"] += now[0] - since[0]
+    total["cpu"] += now[1] - since[1]
+
+
+def _rounded(totals: Totals) -> Totals:
+    return {s: {k: round(v, 6) for k, v in t.items()} for s, t in totals.items()}
 
 
 def _now() -> tuple[float, float]:

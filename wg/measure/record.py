@@ -14,6 +14,9 @@ One JSON object a line in ``events.jsonl``. Every event has ``event``, ``time`` 
               on the way to these weights; joules: of the clock's train section, lost work
               included, null without a meter)
     clock     step, joules, clock: nothing but time has passed, since steps are slow
+    ledger    section, spent: nothing but time has passed, outside of steps. spent: clock totals in
+              the middle of that section (null: of none), for an attempt after a kill to go on from;
+              not `clock`, whose readings are between pieces of work and held against the calendar
     snapshot  index, step, audio_seconds, clock, model_flops, joules, joules_of (what the meter
               counts, or why there is none), path, sha256
     rollback  from_step, step, audio_seconds, snapshot, cause, mend, skipped_steps,
@@ -40,6 +43,7 @@ import functools
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -50,35 +54,41 @@ from wg.measure.clock import maximum
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
+_TOTALS = ("clock", "spent")  # fields that hold clock totals
+
 
 class Record:
-    """Appends events; each line is flushed, so that a kill loses at most the line in flight."""
+    """Appends events; each line is flushed, so that a kill loses at most the line in flight.
+    Several threads may write: lines, times and clocks follow each other."""
 
     def __init__(self, run_dir: Path, listeners: Iterable[Listener] = ()) -> None:
         self.path = run_dir / "events.jsonl"
         self.listeners = list(listeners)
         earlier = read_events(run_dir)
-        self.written = time.time()  # when the last event was
+        self.written = time.monotonic()  # when clock totals last were
         self._clock = last_clock(earlier)
+        self._lock = threading.Lock()
         self.attempt = 1 + max((e["attempt"] for e in earlier), default=0)
         _end_last_line(self.path)
 
     def write(self, event: str, **fields: Any) -> Event:
         """Clocks never fall: where rank 0 writes its own after the maximum over ranks, that
         maximum stays."""
-        if "clock" in fields:
-            before = self._clock
-            fields["clock"] = maximum(fields["clock"], before) if before else fields["clock"]
-            self._clock = fields["clock"]
-        line: Event = {"event": event, "time": time.time(), "attempt": self.attempt, **fields}
-        clean = finite(line)
-        self.written = line["time"]
-        with open(self.path, "a", encoding="utf-8") as f:
-            f.write(json.dumps(clean, ensure_ascii=False) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        for listen in self.listeners:
-            listen(clean)
+        with self._lock:
+            for name in _TOTALS:
+                if name in fields:
+                    before = self._clock
+                    self._clock = maximum(fields[name], before) if before else fields[name]
+                    fields[name] = self._clock
+                    self.written = time.monotonic()
+            line: Event = {"event": event, "time": time.time(), "attempt": self.attempt, **fields}
+            clean = finite(line)
+            with open(self.path, "a", encoding="utf-8") as f:
+                f.write(json.dumps(clean, ensure_ascii=False) + "\n")
+                f.flush()
+                os.fsync(f.fileno())
+            for listen in self.listeners:
+                listen(clean)
         return clean
 
 
@@ -119,7 +129,7 @@ def _end_last_line(path: Path) -> None:
 def last_clock(events: Iterable[Event]) -> dict[str, Any] | None:
     """The largest clock totals on record, section by section: what was spent, whichever rank or
     attempt wrote it down."""
-    clocks = [e["clock"] for e in events if "clock" in e]
+    clocks = [e[name] for e in events for name in _TOTALS if name in e]
     return functools.reduce(maximum, clocks) if clocks else None
 
 

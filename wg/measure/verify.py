@@ -3,8 +3,9 @@
 Each check reads events alone, whose form wg.measure.verify_schema has checked, and gives a sentence
 for every fault. A record that was edited, pasted together from two runs, or whose clocks say less
 than was spent does not pass: steps, audio seconds, the calendar and the clocks have to tell one
-story. What a record cannot tell is whether a score and those of all its utterances were changed
-together: for that the weights have to be scored again (wg.sweep.verify_rescore).
+story. Likelihoods are held by the losses of training (wg.measure.verify_likelihood); whether
+another score was changed together with those of all its utterances a record cannot tell: for that
+the weights have to be scored again (wg.sweep.verify_rescore).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from wg.measure.record import Event, scores, snapshots
 from wg.measure.verify_clock import check_clocks
+from wg.measure.verify_likelihood import check_likelihood
 
 # Seconds of calendar time by which two machines' clocks, or one that is set, may differ.
 SLACK = 1.0
@@ -272,5 +274,6 @@ CHECKS: tuple[Check, ...] = (
     _logged,
     _grid,
     _scores,
+    check_likelihood,
     _ends,
 )

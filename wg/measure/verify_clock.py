@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from wg.measure.clock import HEADLINE
-from wg.measure.record import Event
+from wg.measure.record import Event, last_clock
 
 # Seconds of calendar time that two readings of two clocks may be apart.
 SLACK = 1.0
@@ -41,6 +41,17 @@ BYTES = 32
 # Training's best share of a CPU, over the share that scoring had of it right afterwards.
 SHARE = 0.4
 LONG_ENOUGH = {"train": 20.0, "eval": 10.0}  # wall seconds, for such shares to be known
+# Seconds from a start to the first clock that no section but init has. For making Lightning's
+# Trainer, times the share of a CPU that training had (0.07 at most of 2,700 starts, 0.04 on a
+# machine of their own). Wall seconds for ranks that meet (1.1) or a GPU's first use (not measured),
+# and for W&B to begin (6.8; it is booked as init, as is loading before the start).
+OPENING = 0.3
+OPENING_OF_MANY = 10.0
+OPENING_OF_WANDB = 20.0
+# Preparation's share of a CPU over training's, from so many wall seconds on: 0.6 in the least of 60
+# records that had a second of it; a disk may be waited for.
+PREPARING = 0.03
+LONG_PREPARING = 3.0
 
 _IN_TRAINING = ("train", "clock", "snapshot")
 # Of these a rank writes its own seconds, of the others the maximum over ranks.
@@ -58,8 +69,10 @@ def check_clocks(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator
             yield from _interval(a, b, later, threads, ranks)
             yield from _idle_sections(a, b, ranks)
         yield from _books(kept, int(start.get("parameters") or 0), ranks)
+    yield from _openings(events, config)
     if start.get("device") == "cpu":
         yield from _from_below(events)
+        yield from _prepared(events)
 
 
 def _family(e: Event, ranks: int) -> bool:
@@ -171,6 +184,46 @@ def _books(kept: Sequence[Event], parameters: int, ranks: int) -> Iterator[str]:
                 f"{saved} snapshots took {took:.1f} s ({kind}) to save, which is more than the "
                 f"{allowed:.1f} s they can have: training was booked as something else"
             )
+
+
+def _openings(events: Sequence[Event], config: Mapping[str, Any]) -> Iterator[str]:
+    """From a start, which loading comes before, to the first clock: preparation and compilation,
+    which are charged, and nothing else."""
+    for i, start in enumerate(events):
+        own = [e for e in events[i:] if "clock" in e and e["attempt"] == start["attempt"]]
+        fresh = any(e["event"] == "snapshot" and e["step"] == 0 for e in own)
+        if start["event"] != "start" or not fresh or len(own) < 2:
+            continue
+        before = {"clock": last_clock(events[:i]) or {}}
+        elapsed = own[0]["time"] - start["time"]
+        if own[0]["event"] == "snapshot":  # written as its weights have been saved
+            elapsed -= _grown(own[0], own[1], "checkpoint", "wall")
+        named = sum(_grown(before, own[0], s, "wall") for s in own[0]["clock"] if s != "init")
+        if named < (1 - UNNAMED) * elapsed - _opening(start, events, config):
+            yield (
+                f"clocks but init grew by {named:.1f} s in the {elapsed:.1f} s from the start of "
+                f"attempt {start['attempt']} to its first '{own[0]['event']}' event: preparation "
+                "was booked as something else"
+            )
+
+
+def _opening(start: Event, events: Sequence[Event], config: Mapping[str, Any]) -> float:
+    if (config.get("logger") or {}).get("name") == "wandb":
+        return OPENING_OF_WANDB
+    if start.get("ranks") != 1 or start.get("device") != "cpu":
+        return OPENING_OF_MANY
+    wall, cpu = (section({"clock": last_clock(events) or {}}, "train", k) for k in ("wall", "cpu"))
+    return OPENING / min(max(cpu / wall if wall else 0.0, OPENING / OPENING_OF_MANY), 1.0)
+
+
+def _prepared(events: Sequence[Event]) -> Iterator[str]:
+    """CPU seconds of preparation are not a small part of what its wall seconds would give."""
+    last = {"clock": last_clock(events) or {}}
+    (wall, cpu), (of, spent) = (
+        [section(last, s, k) for k in ("wall", "cpu")] for s in ("data_prep", "train")
+    )
+    if of > 0 and wall >= LONG_PREPARING and cpu * of < PREPARING * wall * spent:
+        yield f"preparation has {cpu:.3f} CPU seconds of {wall:.1f} s, which are too few"
 
 
 def cpu_share(events: Sequence[Event]) -> float | None:

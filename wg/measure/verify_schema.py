@@ -171,6 +171,7 @@ _KINDS: dict[str, dict[str, Holds]] = {
 }
 _OPTIONAL: dict[str, Holds] = {
     "clock": _clock,
+    "spent": _clock,
     "step": _count,
     "audio_seconds": _amount,
     "model_flops": _maybe(_amount),
@@ -180,4 +181,6 @@ _OPTIONAL: dict[str, Holds] = {
     "sigma": _amount,
     "donor": _maybe(_anything),
     "parameters": _count,
+    "loss": _maybe(_number),
+    "loss_steps": _count,
 }

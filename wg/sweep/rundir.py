@@ -15,6 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from wg.commit import code_commit
 from wg.errors import UserError
 from wg.files import read_json, write_atomic, write_json
+from wg.measure.record import read_events
+from wg.sweep.planned import note_planned
 from wg.train.settings import Settings, identity
 
 # Overrides that say nothing about the recipe, so they are left out of an arm's name.
@@ -77,7 +79,9 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
             )
         _judge_by(run_dir, config.get("target"))
         _score_on(run_dir, written, config)
+        _begin_with_this_code(run_dir)
         return run_dir
+    note_planned(run_dir, arm, settings.seed)
     _write_config(run_dir, config)
     write_json(
         run_dir / "run.json",
@@ -110,6 +114,15 @@ def _score_on(run_dir: Path, written: dict[str, Any], config: Mapping[str, Any])
     if metrics and (written.get("evaluation") or {}).get("metrics") != metrics:
         evaluation = {**(written.get("evaluation") or {}), "metrics": list(metrics)}
         _write_config(run_dir, {**written, "evaluation": evaluation})
+
+
+def _begin_with_this_code(run_dir: Path) -> None:
+    """A run that never started may be begun by other code than made its directory."""
+    if any(e["event"] == "start" for e in read_events(run_dir)):
+        return
+    info, commit = read_json(run_dir / "run.json"), code_commit()
+    if info.get("commit") != commit:
+        write_json(run_dir / "run.json", {**info, "commit": commit})
 
 
 def _write_config(run_dir: Path, config: Mapping[str, Any]) -> None:

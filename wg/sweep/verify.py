@@ -35,7 +35,7 @@ def verify(path: Path) -> dict[str, Verdict]:
             subjects.append(subject)
     if folders == [path]:
         return found
-    return {**found, f"{path.name or path} as a sweep": check_sweep(subjects)}
+    return {**found, f"{path.name or path} as a sweep": check_sweep(subjects, path)}
 
 
 def run_folders(path: Path) -> list[Path]:

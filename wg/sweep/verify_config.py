@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from wg.audio.split import held_out_count
 from wg.errors import UserError
 from wg.measure.clock import headline, headline_kind
 from wg.measure.record import Event, last_clock
@@ -55,6 +56,61 @@ def check_identity(run: Subject) -> Iterator[str]:
     if run.start["clock_kind"] != headline_kind(device):
         yield f"it is charged {run.start['clock_kind']} seconds, which is not what {device} is"
     yield from _strategies(run)
+    yield from _made_by(run)
+    yield from _held_out(run)
+
+
+def _made_by(run: Subject) -> Iterator[str]:
+    """By the command and the code that run.json was written with, which an attempt of its own, or
+    a later one, may differ from in code."""
+    starts = [e for e in run.events if e["event"] == "start"]
+    said = run.identity.get("command")
+    for start in starts:
+        if start.get("command", said) != said:
+            yield (
+                f"attempt {start['attempt']} was started by '{start.get('command')}', and run.json "
+                f"has '{said}'"
+            )
+    commit, began = run.identity.get("commit"), starts[0].get("commit")
+    if commit is not None and began is None:
+        yield f"its start records no commit of the code, and run.json has {str(commit)[:10]}"
+    elif starts[0]["attempt"] == 1 and str(commit).rstrip("+") != str(began).rstrip("+"):
+        yield (
+            f"run.json has the code of commit {str(commit)[:10]}, and its start {str(began)[:10]}: "
+            "one was edited, or a commit was made as the run began"
+        )
+
+
+def _held_out(run: Subject) -> Iterator[str]:
+    """As much speech as config.yaml asks for, in every attempt."""
+    data = run.config.get("data") or {}
+    asked, shortest = data.get("held_out"), data.get("held_out_min_seconds") or 0.0
+    starts = [e for e in run.events if e["event"] == "start"]
+    for corpus in (e["corpus"] for e in starts):
+        held, trained = (corpus.get(f"{s}_utterances") for s in ("held_out", "train"))
+        if corpus.get("name", data.get("name")) != data.get("name"):
+            yield f"it was trained on {corpus['name']}, and config.yaml has {data.get('name')}"
+        if isinstance(held, int) and isinstance(trained, int):
+            yield from _share_held_out(data, asked, held, trained)
+            seconds = corpus.get("held_out_seconds")
+            if isinstance(seconds, (int, float)) and seconds < held * shortest - 0.001:
+                yield (
+                    f"{held} utterances of {seconds:g} s were held out, and "
+                    f"data.held_out_min_seconds is {shortest:g}"
+                )
+    if len({e["corpus"]["digest"] for e in starts}) > 1:
+        yield "attempts differ in corpus or split"
+
+
+def _share_held_out(data: Mapping[str, Any], asked: Any, held: int, trained: int) -> Iterator[str]:
+    """The packaged corpus has a split of its own, and clips that are too short may have been left
+    out of training: then a share is not known."""
+    if isinstance(asked, float):
+        if data.get("kind") == "demo" or data.get("short_clips") == "skip":
+            return
+        asked = held_out_count(asked, held + trained)
+    if isinstance(asked, int) and held != asked:
+        yield f"{held} utterances were held out, and data.held_out is {data.get('held_out')}"
 
 
 def _strategies(run: Subject) -> Iterator[str]:

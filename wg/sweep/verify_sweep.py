@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from wg.measure.record import attempt_spans, snapshots
+from wg.measure.record import attempt_spans
+from wg.sweep.planned import FILE, read_planned
+from wg.sweep.verify_arms import check_arms
+from wg.sweep.verify_copies import check_copies
 from wg.sweep.verify_subject import Subject, Verdict, listed
+from wg.sweep.verify_throughput import check_throughput
 from wg.sweep.verify_work import seconds_per_flop, try_work
 
 # Ratio of CPU seconds a step between seeds of an arm: half as many again is a busy cache.
@@ -17,7 +22,7 @@ BETWEEN_SEEDS = 3.0
 BETWEEN_ARMS = 4.0
 
 
-def check_sweep(runs: list[Subject]) -> Verdict:
+def check_sweep(runs: list[Subject], sweep_dir: Path) -> Verdict:
     """Conditions of a fair comparison."""
     verdict = Verdict()
     pairs = Counter((r.identity.get("arm"), r.identity.get("seed")) for r in runs)
@@ -49,14 +54,31 @@ def check_sweep(runs: list[Subject]) -> Verdict:
     _utterances(runs, verdict)
     _targets(runs, verdict)
     _costs(started, verdict)
-    _copies(runs, verdict)
+    check_copies(runs, verdict)
     _overlaps(started, verdict)
+    _planned(sweep_dir, verdict)
+    for faults, notes in (check_arms(runs), check_throughput(started, sweep_dir)):
+        verdict.faults += faults
+        verdict.notes += notes
     return verdict
 
 
 def _evaluation(r: Subject) -> dict[str, Any]:
     settings = r.config.get("evaluation") or {}
     return {k: settings.get(k) for k in ("sigma", "grid_seconds")}
+
+
+def _planned(sweep_dir: Path, verdict: Verdict) -> None:
+    """All that was begun is here, whatever came of it."""
+    rows, damaged = read_planned(sweep_dir)
+    if damaged:
+        verdict.faults.append(f"line {damaged[0]} of {FILE} names no run")
+    missing = {r["run"] for r in rows if not (sweep_dir / r["run"] / "run.json").is_file()}
+    if missing:
+        verdict.faults.append(
+            f"{FILE} has {listed(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not here: all that was begun has to be shown"
+        )
 
 
 def _utterances(runs: list[Subject], verdict: Verdict) -> None:
@@ -113,22 +135,6 @@ def _costs(runs: list[Subject], verdict: Verdict) -> None:
                 f"arm {fast} computes {of_arms[slow] / of_arms[fast]:.1f} times the model FLOPs of "
                 f"arm {slow} in a CPU second: make sure that its recipe explains that"
             )
-
-
-def _copies(runs: list[Subject], verdict: Verdict) -> None:
-    """Two runs that ended in the same weights: of two seeds, one is a copy under another name; of
-    two arms with one seed, what they differ in did nothing."""
-    ends: dict[str, list[Subject]] = {}
-    for r in runs:
-        taken = snapshots(r.events)
-        if taken and taken[-1]["step"] > 0:
-            ends.setdefault(taken[-1]["sha256"], []).append(r)
-    for same in ends.values():
-        names = listed(r.name for r in same)
-        if len({r.identity.get("seed") for r in same}) > 1:
-            verdict.faults.append(f"{names} ended in the very same weights")
-        elif len({r.identity.get("arm") for r in same}) > 1:
-            verdict.notes.append(f"{names} ended in the same weights: their recipes did the same")
 
 
 def _overlaps(runs: list[Subject], verdict: Verdict) -> None:

@@ -25,8 +25,8 @@ from wg.train.rollback import roll_back
 from wg.train.settings import step_shape
 from wg.train.together import clock_totals, largest_memory, mean, on_any
 
-# Seconds after which a step's end is written down though no other event is due: what a kill
-# leaves uncharged.
+# Seconds after which a step's end is written down though no other event is due, and outside of
+# steps the time that passes (wg.train.ledger): what a kill leaves uncharged.
 LEDGER_EVERY = 10.0
 
 
@@ -203,7 +203,7 @@ class Recorder(L.Callback):
     def _keep_ledger(self) -> None:
         """Slow steps may be far apart from the next event: what they took is written down alone,
         of this rank, whose seconds are the others' but for moments."""
-        if self.record is None or time.time() - self.record.written < LEDGER_EVERY:
+        if self.record is None or time.monotonic() - self.record.written < LEDGER_EVERY:
             return
         with self.clock("log"), self.energy.paused():
             self.record.write(

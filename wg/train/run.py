@@ -38,8 +38,9 @@ from wg.train.build import Job, build, resolve_device, set_matmul, trainer
 from wg.train.checkpoint import newest
 from wg.train.energy import meter_of
 from wg.train.facts import start_facts
+from wg.train.ledger import ledger
 from wg.train.prepare import prepare
-from wg.train.recorder import Recorder
+from wg.train.recorder import LEDGER_EVERY, Recorder
 from wg.train.rollback import link_final
 from wg.train.settings import Settings
 
@@ -97,13 +98,14 @@ def _run(run_dir: Path, rank: int) -> int:
                 started = True
         if warning := _diverged_before(earlier):
             say(warning)
-        trained, why = _train(job, run_dir, clock, say, record, stand)
-        stand |= {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
-        if record is not None and trained == "finished":
-            set_matmul("highest")  # every arm is judged in the same arithmetic
-            with clock("eval"):
-                _score(job, run_dir, say, record)
-            finish(run_dir)
+        with ledger(record, clock, LEDGER_EVERY):
+            trained, why = _train(job, run_dir, clock, say, record, stand)
+            stand |= {"step": job.data.step, "audio_seconds": round(job.data.audio_seconds, 6)}
+            if record is not None and trained == "finished":
+                set_matmul("highest")  # every arm is judged in the same arithmetic
+                with clock("eval"):
+                    _score(job, run_dir, say, record)
+                finish(run_dir)
         status, reason = trained, why  # only now: a crash while scoring is a failure too
     except UserError as e:
         status, reason = "refused", str(e)
