@@ -41,8 +41,8 @@ def soap(
     Source: Vyas et al. 2024, "SOAP: improving and stabilizing Shampoo using Adam",
     https://arxiv.org/abs/2409.11321; the package pytorch-optimizer.
     Cost: two matrices of side^2 for each rotated side, products of every gradient with them, and
-    a QR factorisation of each every few steps. Where the model is small that is most of a step:
-    the tiny model trained three to six times slower on a CPU core.
+    a QR factorisation of each every few steps. Where the model is small that is much of a step:
+    the small model's takes 1.9 times as long on a CPU core (reports/bench).
     Fails: steps of little audio, whose arithmetic is less than the optimizer's. The first step
     only measures and moves nothing.
     """
