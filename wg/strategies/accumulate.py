@@ -16,8 +16,8 @@ def accumulate(plan: Plan, segments: int = 1) -> None:
     section 3.
     Cost: what a forward pass does once for all segments (weight norms, the determinants) is done
     for every part, and smaller convolutions keep a processor less busy: 8 segments of 4,096
-    samples one by one take 1.2 times the whole on a CPU core (reports/bench). Gradients are held twice while
-    they are summed. With `ddp` there is one all-reduce a step all the same.
+    samples one by one take 1.2 times the whole on a CPU core (reports/bench). Gradients are held
+    twice while they are summed. With `ddp` there is one all-reduce a step all the same.
     Fails: where the batch fits, it only costs.
     """
     require(segments >= 1, f"strategy.accumulate.segments={segments} must be at least 1.")
