@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from scipy.stats import chi2, nct, t
 
 from wg.cli import cli, main
-from wg.cli_sweep import Spread, Wanted, spreads
+from wg.report.seeds import Spread, Wanted, spreads
 
 
 def said(*options: str) -> str:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from wg.measure.metrics import NO_CONSTANT, with_derived
 from wg.measure.record import Event, scores, snapshots, train_curve
 
 # Nats by which scores may be better than training, beyond what the last score is: held-out audio
@@ -83,12 +84,12 @@ def _curve(events: Sequence[Event], config: Mapping[str, Any]) -> list[tuple[flo
     sigma = config.get("sigma", 1.0)
     if not isinstance(sigma, (int, float)) or sigma <= 0:
         return []  # which is a fault of the configuration
-    constant = 0.5 * math.log(2 * math.pi * sigma**2)
     step = {e["index"]: e["step"] for e in snapshots(list(events))}
     found = [
-        (float(step[e["index"]]), e["metrics"]["nats_per_sample"] - constant)
+        (float(step[e["index"]]), nats)
         for e in scores(list(events), "grid")
-        if e["index"] in step and e["metrics"].get("nats_per_sample") is not None
+        if e["index"] in step
+        and (nats := with_derived(e["metrics"], sigma).get(NO_CONSTANT)) is not None
     ]
     return sorted(found)
 

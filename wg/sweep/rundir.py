@@ -118,11 +118,10 @@ def _score_on(run_dir: Path, written: dict[str, Any], config: Mapping[str, Any])
 
 def _begin_with_this_code(run_dir: Path) -> None:
     """A run that never started may be begun by other code than made its directory."""
-    if any(e["event"] == "start" for e in read_events(run_dir)):
-        return
     info, commit = read_json(run_dir / "run.json"), code_commit()
-    if info.get("commit") != commit:
-        write_json(run_dir / "run.json", {**info, "commit": commit})
+    if info.get("commit") == commit or any(e["event"] == "start" for e in read_events(run_dir)):
+        return
+    write_json(run_dir / "run.json", {**info, "commit": commit})
 
 
 def _write_config(run_dir: Path, config: Mapping[str, Any]) -> None:

@@ -45,6 +45,11 @@ class ApexAmp(GuardedPrecision):
 
     level: str
 
+    @classmethod
+    def conflicts(cls, plan: Plan) -> dict[str, str]:
+        """Slots whose value it cannot be had with, and why."""
+        raise NotImplementedError
+
     def __init__(self) -> None:
         found = find_apex()
         if found is None or not found.amp:
@@ -105,6 +110,20 @@ class ApexO1(ApexAmp):
     the forward pass alone, and not in the modules that carry the signal itself."""
 
     level = "O1"
+
+    @classmethod
+    def conflicts(cls, plan: Plan) -> dict[str, str]:
+        again = (
+            "casts in the forward pass alone, and what is computed again on the way back would not "
+            "be what was computed before"
+        )
+        asked = {
+            "compile": plan.compile is not None,
+            "memory": plan.memory != "keep",
+            "wn": plan.wn == "fused",
+        }
+        why = {"compile": "exchanges PyTorch's functions, which a compiler does not see"}
+        return {slot: why.get(slot, again) for slot in asked if asked[slot]}
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,17 +190,25 @@ class ApexO2(ApexAmp):
 
     level = "O2"
 
+    @classmethod
+    def conflicts(cls, plan: Plan) -> dict[str, str]:
+        found = {}
+        if plan.compile is not None:
+            found["compile"] = "exchanges modules, which a compiled step does not see"
+        if plan.ranks.n > 1:
+            found["ranks"] = "has weights that DDP does not know of"
+        return found
+
     def _initialize(self, flow: nn.Module, optimizers: list[Any]) -> list[Any]:
         self.flow = flow
         self.own = {name: getattr(flow, name) for name in HALF}
         self.twin = copy.deepcopy(self.own)
         (optimizer,) = optimizers
-        masters = [p for name in HALF for p in self.own[name].parameters()]
         self.masters, self.halves = (
-            masters,
-            [p for name in HALF for p in self.twin[name].parameters()],
+            [p for name in HALF for p in modules[name].parameters()]
+            for modules in (self.own, self.twin)
         )
-        half_of = dict(zip(masters, self.halves, strict=True))
+        half_of = dict(zip(self.masters, self.halves, strict=True))
         groups = [list(group["params"]) for group in optimizer.param_groups]
         for group, parameters in zip(optimizer.param_groups, groups, strict=True):
             group["params"] = [half_of.get(p, p) for p in parameters]
@@ -194,7 +221,7 @@ class ApexO2(ApexAmp):
                 half._buffers.update(ours._buffers)
         optimizer._amp_lazy_init()
         # Masters that amp would make are the model's weights rounded; put these in their places.
-        master_of = dict(zip(self.halves, masters, strict=True))
+        master_of = dict(zip(self.halves, self.masters, strict=True))
         stash = optimizer._amp_stash
         stash.fp32_from_fp16_groups = [[master_of[p] for p in g] for g in stash.fp16_groups]
         stash.all_fp32_from_fp16_params = [master_of[p] for p in stash.all_fp16_params]
@@ -233,31 +260,13 @@ def check_amp(plan: Plan) -> None:
     """Raises :class:`StrategyConflict` for what amp cannot be had with."""
     if plan.precision not in LEVELS:
         return
-    level = LEVELS[plan.precision].level
-    o1 = level == "O1"
-    again = (
-        "casts in the forward pass alone, and what is computed again on the way back would not be "
-        "what was computed before"
-    )
-    conflicts = {
-        "compile": (
-            plan.compile is not None,
-            "exchanges PyTorch's functions, which a compiler does not see"
-            if o1
-            else "exchanges modules, which a compiled step does not see",
-        ),
-        "memory": (o1 and plan.memory != "keep", again),
-        "wn": (o1 and plan.wn == "fused", again),
-        "ranks": (not o1 and plan.ranks.n > 1, "has weights that DDP does not know of"),
-    }
-    writers = plan.writers()
-    for slot, (conflict, why) in conflicts.items():
-        if conflict:
-            raise StrategyConflict(
-                f"strategies '{writers[slot]}' and '{writers['precision']}' cannot both be had as "
-                f"they are: amp={level} {why}; set strategy.apex.amp=none and take fp16, or take "
-                "one of them out of the recipe."
-            )
+    kind, writers = LEVELS[plan.precision], plan.writers()
+    for slot, why in kind.conflicts(plan).items():
+        raise StrategyConflict(
+            f"strategies '{writers[slot]}' and '{writers['precision']}' cannot both be had as they "
+            f"are: amp={kind.level} {why}; set strategy.apex.amp=none and take fp16, or take one "
+            "of them out of the recipe."
+        )
 
 
 def signal_modules(model: nn.Module) -> Iterator[nn.Module]:
