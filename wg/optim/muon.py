@@ -134,8 +134,11 @@ class Muon(torch.optim.Optimizer):
     def _adam(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         for p in parameters:
             if not self.state[p]:
+                # torch's kernels ask every count for its number but when fused: on a GPU, for
+                # each parameter, that would wait for it.
+                place = p.device if group["fused"] else torch.device("cpu")
                 self.state[p] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=p.device),
+                    "step": torch.zeros((), dtype=torch.float32, device=place),
                     "exp_avg": torch.zeros_like(p),
                     "exp_avg_sq": torch.zeros_like(p),
                 }
