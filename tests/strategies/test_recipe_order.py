@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from wg.plan import SLOTS, Base, Plan
-from wg.strategies import make_plan
+from wg.strategies import all_strategies, make_plan
+from wg.sweep.design import composed
 from wg.sweep.paths import conf_dir
 from wg.train.settings import step_shape
 
@@ -60,9 +60,9 @@ def optimizer_groups(plan: Plan) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_the_same_in_any_order(name: str) -> None:
-    config = yaml.safe_load((conf_dir() / "recipe" / f"{name}.yaml").read_text())
+    config = composed(f"recipe={name}")
     given = config["strategy"]
-    base = Base(segment_length=config.get("segment_length", 16000), n_flows=6, n_stages=2)
+    base = Base(segment_length=config["segment_length"], n_flows=6, n_stages=2)
     first = make_plan(base, given)
     assert set(first.writers().values()) == set(given)
     for order in orders(list(given)):
@@ -73,6 +73,14 @@ def test_a_recipe_is_the_same_in_any_order(name: str) -> None:
         for at in (0.0, 0.1, 0.24, 0.5, 1.0):
             assert step_shape(plan, at) == step_shape(first, at)
             assert plan.lr_schedule(at) == first.lr_schedule(at)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_that_a_recipe_leaves_at_its_default_can_be_changed_by_name(name: str) -> None:
+    """`wg train recipe=cheap strategy.muon.lr=0.01`: Hydra changes what is in a configuration."""
+    found = composed(f"recipe={name}")["strategy"]
+    for strategy, given in found.items():
+        assert list(given) == list(all_strategies()[strategy].defaults())
 
 
 def test_the_comparison_sees_a_difference() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from wg.errors import UserError
 from wg.measure.repeat import Repeat, repeated
+from wg.strategies import with_defaults
 
 # What is compared: (name, where it is in an arm of results.json).
 MEASURES = (
@@ -85,7 +86,7 @@ def against_of(results: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[s
 
 
 def _what(arm: Mapping[str, Any]) -> str:
-    strategies = [[s["name"], s["settings"]] for s in arm["strategies"]]
+    strategies = {s["name"]: with_defaults(s["name"], s["settings"]) for s in arm["strategies"]}
     return json.dumps([arm["recipe"], strategies, arm.get("plan")], sort_keys=True)
 
 

@@ -20,7 +20,7 @@ from wg.measure.contrast import Contribution, Results
 from wg.measure.design import MOST_FACTORS, Design, full_factorial, leave_one_out
 from wg.report.compare import Comparison, charged
 from wg.report.data import Arm, Sweep
-from wg.strategies import all_strategies
+from wg.strategies import with_defaults
 
 # Keys of a configuration that may differ between the rows of a design.
 _FREE = ("arm", "out", "seed", "recipe", "strategy", "logger", "log_every", "target", "evaluation")
@@ -212,10 +212,9 @@ def _settings(arm: Arm) -> list[str]:
 
 def _strategies(arm: Arm) -> Row:
     """Each strategy with all its settings, those left at their defaults included."""
-    given, known = arm.any_run.config.get("strategy") or {}, all_strategies()
+    given = arm.any_run.config.get("strategy") or {}
     row = set()
     for name in arm.strategies:
-        defaults = known[name].defaults() if name in known else {}
-        settings = {**defaults, **(given.get(name) or {})}
+        settings = with_defaults(name, given.get(name))
         row.add(f"{name} {json.dumps(settings, sort_keys=True, default=str)}")
     return frozenset(row)

@@ -12,6 +12,14 @@ from wg.strategies.registry import (
     check_installed,
     make_plan,
     strategy,
+    with_defaults,
 )
 
-__all__ = ["Strategy", "all_strategies", "check_installed", "make_plan", "strategy"]
+__all__ = [
+    "Strategy",
+    "all_strategies",
+    "check_installed",
+    "make_plan",
+    "strategy",
+    "with_defaults",
+]

@@ -115,6 +115,13 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
     return plan
 
 
+def with_defaults(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``given`` hyperparameters and the rest at their defaults: what two recipes are compared by.
+    Of a strategy that is not known (of other code) only what is given."""
+    known = all_strategies().get(name)
+    return {**(known.defaults() if known is not None else {}), **(given or {})}
+
+
 def check_installed(recipe: Iterable[str]) -> None:
     """Raises :class:`UserError` for a strategy whose package is not installed, or is another one.
     Apart from :func:`make_plan`, because a recipe can be looked at where it cannot be trained."""

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.design import Design, fractional_factorial, full_factorial, leave_one_out
-from wg.strategies import all_strategies
+from wg.strategies import Strategy, all_strategies
+from wg.strategies.registry import check_hyperparameters
 from wg.sweep.paths import conf_dir
 from wg.train.settings import Settings
 
@@ -94,7 +95,8 @@ def take_apart(
         if name not in known:
             raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
     whole, plain = composed(f"recipe={recipe}"), composed("recipe=nvidia")
-    own = {n: dict(s or {}) for n, s in whole["strategy"].items()}
+    # Rows say what the recipe sets of a strategy, and leave its defaults to it.
+    own = {n: _set_by_recipe(known[n], s or {}) for n, s in whole["strategy"].items()}
     names = list(own) if strategies is None else list(strategies)
     if not names:
         raise UserError(f"recipe '{recipe}' has no strategies to take apart: name some.")
@@ -119,6 +121,11 @@ def take_apart(
         except UserError as e:
             raise UserError(f"the row [{', '.join(given)}] cannot be trained: {e}") from None
     return parts
+
+
+def _set_by_recipe(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
+    checked, defaults = check_hyperparameters(strategy, given), strategy.defaults()
+    return {name: value for name, value in given.items() if checked[name] != defaults[name]}
 
 
 def composed(*overrides: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wg.errors import UserError
-from wg.strategies import all_strategies
+from wg.strategies import with_defaults
 from wg.sweep.verify_subject import Subject, listed
 from wg.train.settings import NOT_IDENTITY, Settings
 
@@ -41,11 +41,8 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         whole = asdict(Settings.from_config(dict(config)))
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
         whole = dict(config)  # no configuration of a run, which is a fault of its own
-    known = all_strategies()
     given = whole.get("strategy") or {}
-    whole["strategy"] = {
-        n: {**(known[n].defaults() if n in known else {}), **(given[n] or {})} for n in given
-    }
+    whole["strategy"] = {name: with_defaults(name, given[name]) for name in given}
     return dict(_flat(whole, ""))
 
 
