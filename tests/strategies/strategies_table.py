@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+
+from wg.strategies import all_strategies
 
 DONOR = "the donor that fits the rest of the recipe"  # made where a recipe is trained
 
@@ -71,9 +74,20 @@ NAMES: dict[str, set[str]] = {
     "mel_consistency": {"+consistency.filters", "+consistency.window"},
 }  # fmt: skip
 
-# Rows that no CPU can train: what the refusal must say, wherever the tests run.
-REFUSED: dict[str, str] = {"apex": "strategy 'apex' needs"}
-if not torch.cuda.is_available():
-    REFUSED["gpu_mel"] = "strategy 'gpu_mel' needs a GPU"
-    REFUSED["cuda_graph"] = "strategy 'cuda_graph' needs a GPU"
+# Rows that only a GPU can train, and what is said where there is none.
+GPU_ONLY = {
+    "apex": "strategy 'apex' needs",  # or NVIDIA's package, with its kernels
+    "cuda_graph": "strategy 'cuda_graph' needs a GPU",
+    "gpu_mel": "strategy 'gpu_mel' needs a GPU",
+}
+REFUSED = {
+    name: sentence
+    for name, sentence in GPU_ONLY.items()
+    if not torch.cuda.is_available() or all_strategies()[name].missing()
+}
 TRAINED = [name for name in ROWS if name not in REFUSED]
+
+
+def device_of(names: Iterable[str]) -> str:
+    """Where the tests train a recipe: numbers are the same everywhere on a CPU."""
+    return "cuda" if GPU_ONLY.keys() & set(names) else "cpu"

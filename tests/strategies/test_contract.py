@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from strategies_table import NAMES, REFUSED, ROWS, TRAINED
+from strategies_table import NAMES, REFUSED, ROWS, TRAINED, device_of
 
 from wg.checkpoint.weights import save_weights
 from wg.errors import UserError
@@ -121,7 +121,9 @@ def test_trains_saves_and_resumes_exactly(
     from wg.train import recorder
 
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
-    config = tiny_config(strategy=settled([name], tiny_config, tmp_path / "donor"))
+    config = tiny_config(
+        strategy=settled([name], tiny_config, tmp_path / "donor"), device=device_of([name])
+    )
     whole = start_run(config, tmp_path / "whole", name)
     assert _run(whole, 0) == 0
     parts = start_run(config, tmp_path / "parts", name)
@@ -158,6 +160,7 @@ def test_its_defaults_build_and_train_three_steps(
     asked = name in ("warm_start", "ddp")
     config = tiny_config(
         strategy=settled([name], tiny_config, tmp_path / "donor") if asked else {name: {}},
+        device=device_of([name]),
         segment_length=16000,
         batch_size=2,
         budget={"audio_seconds": 6.0},
@@ -288,6 +291,7 @@ def test_every_pair_that_composes_trains_two_steps(
     monkeypatch.setattr("wg.train.compile.BACKEND", "aot_eager")
     config = tiny_config(
         strategy=settled(recipe, tiny_config, tmp_path / "donor"),
+        device=device_of(recipe),
         budget={"audio_seconds": 1.0},
         snapshots={"every": 1.0},
     )
@@ -304,8 +308,9 @@ def test_a_system_strategy_keeps_loss_and_gradients(
     tolerance = {"bf16": 0.03, "fp16": 0.01}.get(name, 1e-5)
     found = []
     for strategy in ({}, {name: ROWS[name]}):
-        job = build(Settings.from_config(tiny_config(strategy=strategy)))
-        model = job.module.model
+        config = tiny_config(strategy=strategy, device=device_of([name]))
+        job = build(Settings.from_config(config))
+        model = job.module.to(job.device).model
         torch.manual_seed(1)
         for wn in model.WN:
             torch.nn.init.normal_(wn.end.weight, std=0.05)
@@ -313,8 +318,8 @@ def test_a_system_strategy_keeps_loss_and_gradients(
         with monkeypatch.context() as m:
             m.setattr(fit, "_fitting", lambda *a: 1)  # in parts, whatever memory there is
             fit.settle(job, tmp_path, None, nullcontext)
-        batch = next(iter(job.data.train_dataloader()))
-        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        batch = [t.to(job.device) for t in next(iter(job.data.train_dataloader()))]
+        with torch.autocast(job.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             loss = job.module.training_step(batch, 0)
         loss.backward()
         found.append((loss.detach(), [p.grad for p in model.parameters()]))
