@@ -108,7 +108,11 @@ def test_what_a_step_here_cannot_show_is_refused_in_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, s in all_strategies().items() if s.kind == "system"])
-def test_every_system_strategy_steps_here_or_says_why_not(name: str) -> None:
+def test_every_system_strategy_steps_here_or_says_why_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced and differentiated as for the compiler, whose minute is the contract tests'.
+    monkeypatch.setattr("wg.train.compile.BACKEND", "aot_eager")
     try:
         settings = settings_of(combination(TINY, name).config)
         step = OwnStep(settings, measure.batch_of(settings))
