@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+Stopped = Callable[[int], AbstractContextManager[None]]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -87,6 +90,27 @@ def tiny_config(corpus_dir: Path, tmp_path: Path) -> Callable[..., dict[str, Any
         return config
 
     return make
+
+
+@pytest.fixture
+def stopped() -> Stopped:
+    """``with stopped(4):`` a run is asked to stop, as by SIGTERM, behind that step."""
+    from wg.train.recorder import Recorder  # and Lightning, which most tests do without
+
+    @contextmanager
+    def stopping(step: int) -> Iterator[None]:
+        passed = Recorder._passed
+
+        def ask(self: Recorder) -> int:
+            if self.job.data.step == step:
+                self._signal = signal.SIGTERM
+            return passed(self)
+
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(Recorder, "_passed", ask)
+            yield
+
+    return stopping
 
 
 @pytest.fixture

@@ -115,11 +115,13 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_trains_saves_and_resumes_exactly(
-    name: str, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped: Any,
 ) -> None:
     """Uninterrupted and interrupted-then-resumed end in the same bits."""
-    from wg.train import recorder
-
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
     config = tiny_config(
         strategy=settled([name], tiny_config, tmp_path / "donor"), device=device_of([name])
@@ -127,15 +129,8 @@ def test_trains_saves_and_resumes_exactly(
     whole = start_run(config, tmp_path / "whole", name)
     assert _run(whole, 0) == 0
     parts = start_run(config, tmp_path / "parts", name)
-    log = recorder.Recorder._log
-
-    def stop_once(self: Any, trainer: Any) -> None:
-        log(self, trainer)
-        if self.job.data.step == 4:
-            self._signal = 15
-
-    monkeypatch.setattr(recorder.Recorder, "_log", stop_once)
-    assert _run(parts, 0) == 130
+    with stopped(4):
+        assert _run(parts, 0) == 130
     assert newest(parts / "checkpoint") is not None
     assert _run(parts, 0) == 0
     a, b = weights(whole), weights(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,10 +15,8 @@ import torch
 from apex_releases import RELEASES
 
 from wg.train.data import SegmentStream
-from wg.train.recorder import Recorder
 
 Poison = Callable[[Callable[[int], bool]], AbstractContextManager[None]]
-Stopped = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -43,26 +40,6 @@ def poison() -> Poison:
             yield
 
     return poisoned
-
-
-@pytest.fixture
-def stopped() -> Stopped:
-    """``with stopped(4):`` a run is asked to stop, as by SIGTERM, behind that step."""
-
-    @contextmanager
-    def stopping(step: int) -> Iterator[None]:
-        passed = Recorder._passed
-
-        def ask(self: Recorder) -> int:
-            if self.job.data.step == step:
-                self._signal = signal.SIGTERM
-            return passed(self)
-
-        with pytest.MonkeyPatch.context() as m:
-            m.setattr(Recorder, "_passed", ask)
-            yield
-
-    return stopping
 
 
 @pytest.fixture

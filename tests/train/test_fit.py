@@ -17,7 +17,6 @@ from wg.sweep.rundir import prepare
 from wg.train import fit
 from wg.train.build import build
 from wg.train.memory import available_memory
-from wg.train.recorder import Recorder
 from wg.train.run import _run
 from wg.train.settings import Settings
 
@@ -118,24 +117,17 @@ def test_when_not_even_one_fits(tiny_config: Config, monkeypatch: pytest.MonkeyP
 
 
 def test_a_resumed_run_keeps_its_number(
-    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: Any
 ) -> None:
     """Whatever would fit by then; and it ends in the bits of a run that was not interrupted."""
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
     monkeypatch.setattr(fit, "_fitting", lambda *a: 2)
     ended = []
-    log = Recorder._log
-
-    def stop(self: Any, trainer: Any) -> None:
-        log(self, trainer)
-        self._signal = 15
-
     for name in ("whole", "parts"):
         config = tiny_config(strategy=RECIPE, batch_size=4, out=str(tmp_path / name))
         run_dir = prepare(config, [])
         if name == "parts":
-            with monkeypatch.context() as m:
-                m.setattr(Recorder, "_log", stop)
+            with stopped(1):
                 assert _run(run_dir, 0) == 130
             monkeypatch.setattr(fit, "_fitting", lambda *a: 4)
         assert _run(run_dir, 0) == 0
