@@ -9,17 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from contract import Config, covering_recipes, settled
 from strategies_table import TRAINED
-from test_contract import covering_recipes, settled
 
 HERE = Path(__file__).parent
-Config = Callable[..., dict[str, Any]]
 
 # What only a GPU's own compiler or kernels can do.
 pytestmark = pytest.mark.skipif(

@@ -6,7 +6,6 @@ import inspect
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,23 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from contract import Config, base, covering_recipes, settled, start_run, weights
 from strategies_table import NAMES, REFUSED, ROWS, TRAINED, device_of
 
-from wg.checkpoint.weights import save_weights
 from wg.errors import UserError
 from wg.flow import WaveGlow
-from wg.flow.waveglow import nll
 from wg.measure.record import read_events, train_curve
-from wg.plan import Base, Plan, StrategyConflict
+from wg.plan import Plan, StrategyConflict
 from wg.strategies import all_strategies, make_plan
 from wg.sweep.paths import conf_dir
 from wg.train import fit
 from wg.train.build import build
-from wg.train.checkpoint import newest, prune
-from wg.train.module import fused
-from wg.train.prepare import flow_config, prepare
+from wg.train.checkpoint import newest
+from wg.train.prepare import flow_config
 from wg.train.run import _run
 from wg.train.settings import Settings
 
-Config = Callable[..., dict[str, Any]]
 PAIRS = list(itertools.combinations(ROWS, 2))
-
-
-def base() -> Base:
-    return Base(segment_length=4096, batch_size=2, n_flows=4, n_stages=2, audio_seconds=4.0)
 
 
 def test_the_table_names_every_strategy() -> None:
@@ -86,31 +78,6 @@ def value_of(plan: Plan, slot: str) -> Any:
         return value
     enclosed = [c.cell_contents for c in value.__closure__ or ()]
     return value.__code__, [c.__code__ if inspect.isfunction(c) else c for c in enclosed]
-
-
-def start_run(config: dict[str, Any], out: Path, name: str) -> Path:
-    """A run directory as the launcher makes it."""
-    from wg.sweep import rundir
-
-    return rundir.prepare({**config, "out": str(out), "arm": name}, [])
-
-
-def settled(names: Iterable[str], config: Config, folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a recipe; a donor is a model like the one that the rest of it makes."""
-    rows = {n: ROWS[n] for n in names}
-    if "warm_start" in rows:
-        rest = {n: row for n, row in rows.items() if n != "warm_start"}
-        settings = Settings.from_config(config(strategy=rest))
-        size = flow_config(settings.model, settings.plan(), settings.data.mel.n_fft)
-        save_weights(folder, WaveGlow(size).state_dict(), size, {"run": "donor"})
-        rows["warm_start"] = {**rows["warm_start"], "donor": str(folder)}
-    return rows
-
-
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    from wg.checkpoint.weights import read_weights
-
-    return read_weights(run_dir / "final")[1]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -186,49 +153,6 @@ def test_names_of_parameters_are_for_ever(name: str, tiny_config: Config) -> Non
     assert changed == NAMES.get(name, set())
 
 
-@pytest.mark.parametrize("partner", [n for n in TRAINED if n != "grow_flows"])
-def test_growth_changes_no_function_whatever_it_is_combined_with(
-    partner: str, tiny_config: Config
-) -> None:
-    """The trained model's and the judged weights' likelihood, before and after flows wake up."""
-    if not composes(["grow_flows", partner]):
-        pytest.skip(f"grow_flows and {partner} refuse each other")
-    names = ["grow_flows", partner]
-    config = tiny_config(strategy={n: ROWS[n] for n in names}, log_every=1)
-    job = build(Settings.from_config(config))
-    module, model = job.module, job.module.model
-    prepare(model, job.plan, job.data.stream())
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for n, p in model.named_parameters():
-            k = re.match(r"(?:WN|convinv|actnorm)\.(\d+)\.", n)
-            if k is None or model.active[int(k[1])]:
-                p.add_(0.05 * torch.randn(p.shape, generator=generator))
-    module.on_train_start()
-    mel, audio = job.data.stream().batch(0, 4096, 2)
-
-    def likelihoods() -> list[float]:
-        found = []
-        for weights in (model.state_dict(), module.eval_weights()):
-            judge = WaveGlow(model.config)
-            judge.load_state_dict(weights)
-            judge.active = list(model.active)
-            with torch.no_grad():
-                found.append(float(nll(judge(mel, audio))))
-        return found
-
-    if module.average is not None:
-        for _ in range(3):
-            module.average.update(model, 0.45)
-    before = likelihoods()
-    module.grow_to(1.0)
-    assert all(model.active)
-    if module.average is not None:
-        module.average.update(model, 0.55)
-    after = likelihoods()
-    assert after == pytest.approx(before, abs=2e-3)
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_trained_here_is_refused_in_one_sentence(
     name: str, tiny_config: Config, tmp_path: Path
@@ -238,39 +162,6 @@ def test_what_cannot_be_trained_here_is_refused_in_one_sentence(
         _run(start_run(tiny_config(strategy={name: ROWS[name]}), tmp_path, name), 0)
     assert str(refusal.value).startswith(REFUSED[name])
     assert str(refusal.value).endswith(".")
-
-
-def composes(names: Iterable[str]) -> bool:
-    try:
-        make_plan(base(), {n: ROWS[n] for n in names})
-    except StrategyConflict:
-        return False
-    return True
-
-
-def covering_recipes() -> list[tuple[str, ...]]:
-    """Recipes that together hold every pair that composes: one after another, each begun with a
-    pair that is still missing and filled up with what brings most pairs that are."""
-    good = {p for p in itertools.combinations(sorted(TRAINED), 2) if composes(p)}
-    missing, recipes = set(good), []
-    while missing:
-        recipe = list(min(missing))
-        # Small enough to see what a failure is about.
-        while len(recipe) < 9:
-            pairs = {
-                n: {(min(n, other), max(n, other)) for other in recipe}
-                for n in TRAINED
-                if n not in recipe
-            }
-            # Conflicts are between two: whatever composes pairwise composes.
-            gains = {n: len(found & missing) for n, found in pairs.items() if found <= good}
-            best = max(sorted(gains), key=lambda n: gains[n], default=None)
-            if best is None or not gains[best]:
-                break
-            recipe.append(best)
-        missing -= set(itertools.combinations(sorted(recipe), 2))
-        recipes.append(tuple(recipe))
-    return recipes
 
 
 @pytest.mark.parametrize("recipe", covering_recipes(), ids="+".join)
@@ -324,76 +215,3 @@ def test_a_system_strategy_keeps_loss_and_gradients(
     a = torch.cat([g.flatten() for g in grads_a])
     b = torch.cat([g.flatten() for g in grads_b])
     assert (a - b).norm() <= tolerance * a.norm()
-
-
-@pytest.mark.parametrize("optimizer", [[], ["adamw"]])
-def test_a_fused_step_is_the_step(optimizer: list[str], tiny_config: Config) -> None:
-    """The same gradients make the same weights, over steps that have moments behind them."""
-    ended = []
-    for extra in ([], ["fused_optimizer"]):
-        chosen = {name: ROWS[name] for name in [*optimizer, *extra]}
-        job = build(Settings.from_config(tiny_config(strategy=chosen)))
-        step = job.module.configure_optimizers()
-        assert bool(step.param_groups[0].get("fused")) == bool(extra)
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(4):
-            for p in job.module.model.parameters():
-                p.grad = torch.randn(p.shape, generator=generator)
-            step.step()
-        ended.append(torch.cat([p.detach().flatten() for p in job.module.model.parameters()]))
-    assert float((ended[0] - ended[1]).abs().max()) < 1e-6
-    assert not torch.equal(ended[0], torch.zeros_like(ended[0]))
-
-
-def test_an_optimizer_without_a_fused_kernel_is_refused() -> None:
-    with pytest.raises(UserError, match="Rprop has no fused kernel"):
-        fused(torch.optim.Rprop([torch.nn.Parameter(torch.ones(2))]))
-
-
-def test_prune_keeps_the_newest(tmp_path: Path) -> None:
-    for step in (1, 2, 30):
-        (tmp_path / f"step-{step:09d}").mkdir()
-    (tmp_path / ".step-000000031.99").mkdir()
-    prune(tmp_path, keep=2)
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000002", "step-000000030"]
-
-
-def test_whitening_survives_growth(tiny_config: Config) -> None:
-    """With sleeping flows in front, the first computed flow whitens; waking them keeps that."""
-    config = tiny_config(
-        strategy={"whiten_init": {}, "grow_flows": {"n_flows": [2, 4], "until": [0.5]}}
-    )
-    job = build(Settings.from_config(config))
-    assert job.plan.init is not None
-    model = job.module.model
-    assert model.active == [False, True, False, True]
-    job.plan.init(model, job.store)
-    audio = torch.cat([job.store.audio(i) for i in job.store.train])
-    audio = audio[: len(audio) // 256 * 256][None]
-    mel = torch.zeros(1, 16, audio.shape[1] // 256)
-    for wake in (False, True):
-        if wake:
-            job.module._grow(4)
-            assert all(model.active)
-        with torch.no_grad():
-            z = model(mel, audio).z[0]
-        # As built, the couplings are identities: z is the audio, rotated and whitened.
-        second_moment = z @ z.T / z.shape[1]
-        assert torch.allclose(second_moment, torch.eye(8), atol=0.02)
-
-
-def test_fp16_counts_the_steps_that_its_scaler_skips(
-    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A scale that overflows fp16 skips steps until it has fallen far enough, then trains."""
-    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
-    scaler = torch.amp.GradScaler
-    monkeypatch.setattr(torch.amp, "GradScaler", lambda device: scaler(device, init_scale=2.0**22))
-    run_dir = start_run(tiny_config(strategy={"fp16": {}}, log_every=1), tmp_path, "fp16")
-    assert _run(run_dir, 0) == 0
-    curve = train_curve(read_events(run_dir))
-    skipped = [e["skipped_steps"] for e in curve]
-    assert skipped[0] == 1
-    assert skipped == sorted(skipped)
-    assert skipped[-1] < len(curve)
-    assert curve[-1]["loss"] < curve[0]["loss"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wg.errors import UserError
-from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO, newest, step_path
+from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO, newest, prune, step_path
 
 
 def sample() -> dict:
@@ -90,3 +90,11 @@ def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:
         io.save_checkpoint({"object": object()}, path)
     assert equal(io.load_checkpoint(path), sample())
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+    for step in (1, 2, 30):
+        (tmp_path / f"step-{step:09d}").mkdir()
+    (tmp_path / ".step-000000031.99").mkdir()
+    prune(tmp_path, keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000002", "step-000000030"]
