@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_a_second_export_is_skipped_until_something_changes(
     assert again() == ["trace", "build"]
     manifest = verify_manifest(tmp_path)
     assert manifest["run"] == "run-1"
-    assert manifest["settings"]["versions"]["torch"] == torch.__version__
+    assert manifest["settings"]["versions"]["torch"] == version("torch")
     assert manifest["engine_executed"] is False
     assert again() == []
     assert "up to date" in said[0]

@@ -55,6 +55,16 @@ def test_what_8_bits_hold_is_multiplied_exactly(K: int, dilation: int) -> None:
         assert torch.allclose(ours, exact, rtol=1e-6, atol=1e-6 * float(exact.detach().abs().max()))
 
 
+def test_half_precision_rounds_the_product_once() -> None:
+    """Under autocast, whose own products would be rounded before they are scaled."""
+    x, weight, bias, _ = case(3, integers=False)
+    exact = fp8.conv1d(x, weight, bias * 0, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = fp8.conv1d(x, weight, bias * 0, 1, 1)
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, exact.to(torch.bfloat16))
+
+
 @pytest.mark.parametrize(("K", "dilation"), SHAPES)
 def test_the_rest_is_rounded_to_3_bits_and_gradients_to_2(K: int, dilation: int) -> None:
     # Uniform rounding of a mantissa of m bits: 2^-m / sqrt(12) of its size or less, twice.

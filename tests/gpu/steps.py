@@ -55,7 +55,8 @@ def on_gpu(t: Tensor) -> Tensor:
 
 
 def train(config: dict[str, Any]) -> None:
-    """Two steps, as a run makes them on a GPU, from the first to the last shape; then speech."""
+    """Two steps on a GPU, from the first to the last shape, without Lightning and its guard; then
+    speech."""
     job = build(Settings.from_config(config))
     module, plan, model = job.module, job.plan, job.module.model
     prepare(model, plan, job.data.stream())

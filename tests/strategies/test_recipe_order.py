@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from wg.plan import SLOTS, Base, Plan
-from wg.strategies import all_strategies, make_plan
-from wg.sweep.design import composed
+from wg.strategies import all_strategies, make_plan, with_defaults
+from wg.sweep.compose import configurations
 from wg.sweep.paths import conf_dir
 from wg.train.settings import step_shape
 
@@ -60,7 +60,7 @@ def optimizer_groups(plan: Plan) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_the_same_in_any_order(name: str) -> None:
-    config = composed(f"recipe={name}")
+    config = configurations([f"recipe={name}"])[0]
     given = config["strategy"]
     base = Base(segment_length=config["segment_length"], n_flows=6, n_stages=2)
     first = make_plan(base, given)
@@ -78,9 +78,16 @@ def test_a_recipe_is_the_same_in_any_order(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_that_a_recipe_leaves_at_its_default_can_be_changed_by_name(name: str) -> None:
     """`wg train recipe=cheap strategy.muon.lr=0.01`: Hydra changes what is in a configuration."""
-    found = composed(f"recipe={name}")["strategy"]
+    found = configurations([f"recipe={name}"])[0]["strategy"]
     for strategy, given in found.items():
         assert list(given) == list(all_strategies()[strategy].defaults())
+
+
+def test_settings_are_compared_by_what_they_mean() -> None:
+    assert with_defaults("clip", {"max_norm": 10}) == with_defaults("clip", {})
+    assert repr(with_defaults("clip", {"max_norm": 10})) == repr(with_defaults("clip", None))
+    assert with_defaults("clip", {"norm": 1})["norm"] == 1  # of other code
+    assert with_defaults("no_such_strategy", {"x": 1}) == {"x": 1}
 
 
 def test_the_comparison_sees_a_difference() -> None:

@@ -124,6 +124,26 @@ def test_what_cannot_be_is_refused_before_writing(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("strategy: {clipp: {}}", "there is no strategy 'clipp'; did you mean 'clip'"),
+        ("defaults: [/strategy/clipp]", "there is no strategy 'clipp'; did you mean 'clip'"),
+        ("strategy: {clip: {norm: 1}}", "'clip' has no setting 'norm'"),
+    ],
+)
+def test_a_mistake_in_a_recipe_of_ones_own_is_told(
+    recipe: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(conf_dir(), conf)
+    (conf / "recipe" / "mine.yaml").write_text(f"# @package _global_\n{recipe}\nrecipe: mine\n")
+    for module in ("design", "compose", "app"):
+        monkeypatch.setattr(f"wg.sweep.{module}.conf_dir", lambda: conf)
+    with pytest.raises(UserError, match=words):
+        write_design("mine", None, "full", None, tmp_path / "x.yaml")
+
+
 def test_no_file_is_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "x.yaml"
     out.write_text("mine")

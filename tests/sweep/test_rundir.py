@@ -38,6 +38,15 @@ def test_the_id_hashes_the_result_and_nothing_else(tiny_config: Config, tmp_path
     assert len(names) == 6
 
 
+def test_a_run_is_found_however_its_settings_are_spelt(tiny_config: Config) -> None:
+    """Recipes left to their defaults what they spell out today: the same run all the same."""
+    first = prepare(tiny_config(strategy={"clip": {}, "ema": {"decay": 0.9}}), [])
+    spelt = {"clip": {"max_norm": 10}, "ema": {"decay": 0.9}}
+    assert prepare(tiny_config(strategy=spelt), []) == first
+    assert prepare(tiny_config(strategy={**spelt, "clip": {"max_norm": 9}}), []) != first
+    assert prepare(tiny_config(strategy=spelt, seed=1), []) != first
+
+
 def test_metrics_are_no_part_of_a_run_and_the_newest_list_counts(tiny_config: Config) -> None:
     """They can be added later; a run made before there was such a setting is found, too."""
     first = prepare(tiny_config(), ["recipe=nvidia"])

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from wg.errors import UserError, nearest
-from wg.strategies import all_strategies
+from wg.errors import UserError
+from wg.strategies import all_strategies, known_strategy
 from wg.sweep.app import sentence_of
 from wg.sweep.paths import conf_dir
 
@@ -69,8 +69,7 @@ def combination(sizes: Sizes, text: str) -> Variant:
     """
     strategies = parse_strategies(text)
     for name in strategies:
-        if name not in all_strategies():
-            raise UserError(f"there is no strategy '{name}'; {nearest(name, all_strategies())}")
+        known_strategy(name)
     config = {**compose_config(sizes, "nvidia"), "strategy": strategies}
     words = [
         name + (f"({', '.join(f'{k}={v}' for k, v in given.items())})" if given else "")

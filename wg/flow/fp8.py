@@ -96,7 +96,8 @@ def quantised(x: Tensor, form: torch.dtype) -> tuple[Tensor, Tensor]:
 def _product(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor, dtype: torch.dtype) -> Tensor:
     """a (N, M), b (O, M), both rows of 8 bits -> a_scale b_scale a b^T (N, O)."""
     if a.device.type == "cpu":  # for which not every PyTorch has the product
-        return (a.float() @ b.float().t()).mul_(a_scale * b_scale).to(dtype)
+        with torch.autocast("cpu", enabled=False):
+            return (a.float() @ b.float().t()).mul_(a_scale * b_scale).to(dtype)
     one = F.ScalingType.TensorWise  # type: ignore[attr-defined]
     out: Tensor = F.scaled_mm(  # type: ignore[attr-defined]
         a, b.t(), a_scale, one, b_scale, one, output_dtype=dtype

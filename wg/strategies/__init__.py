@@ -9,7 +9,9 @@ contract tests follow.
 from wg.strategies.registry import (
     Strategy,
     all_strategies,
+    beside_defaults,
     check_installed,
+    known_strategy,
     make_plan,
     strategy,
     with_defaults,
@@ -18,7 +20,9 @@ from wg.strategies.registry import (
 __all__ = [
     "Strategy",
     "all_strategies",
+    "beside_defaults",
     "check_installed",
+    "known_strategy",
     "make_plan",
     "strategy",
     "with_defaults",

@@ -89,11 +89,8 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
     Raises :class:`UserError` for an unknown strategy or hyperparameter, and
     :class:`StrategyConflict` for two writers of a slot or a refused pair.
     """
-    known = all_strategies()
+    known = {name: known_strategy(name) for name in recipe}
     plan = Plan(base)
-    for name in recipe:
-        if name not in known:
-            raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
     for name in recipe:
         for other, why in known[name].refuses.items():
             if other in recipe:
@@ -116,10 +113,32 @@ def make_plan(base: Base, recipe: Mapping[str, Mapping[str, Any] | None]) -> Pla
 
 
 def with_defaults(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``given`` hyperparameters and the rest at their defaults: what two recipes are compared by.
-    Of a strategy that is not known (of other code) only what is given."""
+    """``given`` hyperparameters as the strategy takes them (10 as 10.0), and the rest at their
+    defaults: what two recipes are compared by. Of a strategy, or of hyperparameters, that are not
+    known (of other code) only what is given, as it is."""
     known = all_strategies().get(name)
-    return {**(known.defaults() if known is not None else {}), **(given or {})}
+    if known is None:
+        return dict(given or {})
+    try:
+        return {**known.defaults(), **check_hyperparameters(known, given or {})}
+    except UserError:
+        return {**known.defaults(), **(given or {})}
+
+
+def beside_defaults(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of ``given`` is not as by default. Raises :class:`UserError` for an unknown strategy or
+    hyperparameter."""
+    known = known_strategy(name)
+    checked, defaults = check_hyperparameters(known, given or {}), known.defaults()
+    return {k: v for k, v in (given or {}).items() if checked[k] != defaults[k]}
+
+
+def known_strategy(name: str) -> Strategy:
+    """Raises :class:`UserError` with the nearest names when there is none of this."""
+    known = all_strategies()
+    if name not in known:
+        raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
+    return known[name]
 
 
 def check_installed(recipe: Iterable[str]) -> None:

@@ -141,7 +141,8 @@ def _no_such_setting(key: str) -> str:
         name = key.split(".")[1]
         return (
             f"strategy '{name}' is not in the recipe that {key} would change: add it with "
-            f"strategy=[{name}], or set it with ++{key}=... (in a sweep over strategies, too)"
+            f"strategy=[{name}], or, where a sweep or a file of your own has it as {name}: {{}}, "
+            f"set it with ++{key}=..."
         )
     # lr is adamw's: the last part says more than the letters do.
     same = [k for k in _keys() if k.rsplit(".", 1)[-1] == key]

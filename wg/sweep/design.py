@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
 from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.design import Design, fractional_factorial, full_factorial, leave_one_out
-from wg.strategies import Strategy, all_strategies
-from wg.strategies.registry import check_hyperparameters
+from wg.strategies import beside_defaults, known_strategy
+from wg.sweep.compose import configurations
 from wg.sweep.paths import conf_dir
 from wg.train.settings import Settings
 
@@ -90,13 +87,11 @@ def take_apart(
     options = [p.stem for p in (conf_dir() / "recipe").glob("*.yaml")]
     if recipe not in options:
         raise UserError(f"there is no recipe '{recipe}'; {nearest(recipe, options)}")
-    known = all_strategies()
     for name in strategies or ():
-        if name not in known:
-            raise UserError(f"there is no strategy '{name}'; {nearest(name, known)}")
-    whole, plain = composed(f"recipe={recipe}"), composed("recipe=nvidia")
+        known_strategy(name)
+    (whole,), (plain,) = configurations([f"recipe={recipe}"]), configurations(["recipe=nvidia"])
     # Rows say what the recipe sets of a strategy, and leave its defaults to it.
-    own = {n: _set_by_recipe(known[n], s or {}) for n, s in whole["strategy"].items()}
+    own = {n: beside_defaults(n, s) for n, s in whole["strategy"].items()}
     names = list(own) if strategies is None else list(strategies)
     if not names:
         raise UserError(f"recipe '{recipe}' has no strategies to take apart: name some.")
@@ -109,7 +104,11 @@ def take_apart(
     }
     parts = Parts(
         recipe,
-        {k: v for k, v in whole.items() if k not in ("recipe", "strategy") and v != plain.get(k)},
+        {
+            k: v
+            for k, v in whole.items()
+            if k not in ("arm", "recipe", "strategy") and v != plain.get(k)
+        },
         {n: s for n, s in own.items() if n not in names},
         {n: own.get(n, {}) for n in names},
         makers[kind](),
@@ -121,20 +120,6 @@ def take_apart(
         except UserError as e:
             raise UserError(f"the row [{', '.join(given)}] cannot be trained: {e}") from None
     return parts
-
-
-def _set_by_recipe(strategy: Strategy, given: Mapping[str, Any]) -> dict[str, Any]:
-    checked, defaults = check_hyperparameters(strategy, given), strategy.defaults()
-    return {name: value for name, value in given.items() if checked[name] != defaults[name]}
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    """The configuration that ``wg train OVERRIDES`` would train, as plain values."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(k): v for k, v in config.items()}
 
 
 def sweep_file(parts: Parts, name: str) -> str:

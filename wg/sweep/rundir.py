@@ -16,6 +16,7 @@ from wg.commit import code_commit
 from wg.errors import UserError
 from wg.files import read_json, write_atomic, write_json
 from wg.measure.record import read_events
+from wg.strategies import with_defaults
 from wg.sweep.planned import note_planned
 from wg.train.settings import Settings, identity
 
@@ -65,14 +66,15 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     settings.plan()
     key = identity(config)
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", arm).strip("-").lower()[:48]
-    run_dir = Path(str(config["out"])).resolve() / f"{slug}-s{settings.seed}-{key}"
+    out, start = Path(str(config["out"])).resolve(), f"{slug}-s{settings.seed}-"
+    run_dir = _spelt_otherwise(out, start, config) or out / f"{start}{key}"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"out={config['out']} cannot be written ({e.strerror}).") from None
     if (run_dir / "run.json").exists():
         written = yaml.safe_load((run_dir / "config.yaml").read_text())
-        if identity(written) != key:
+        if not run_dir.name.endswith(f"-{identity(written)}"):
             raise UserError(
                 f"{run_dir / 'config.yaml'} was changed by hand: it is not the configuration that "
                 "the directory is named after; delete the directory to start again."
@@ -99,6 +101,22 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         },
     )
     return run_dir
+
+
+def _spelt_otherwise(out: Path, start: str, config: Mapping[str, Any]) -> Path | None:
+    """The run of the same settings among the directories that begin with ``start``, if there is
+    one: it may leave to their defaults what ``config`` spells out, as recipes once did."""
+    meant = identity(_spelt_out(config))
+    for path in sorted(out.glob(f"{start}*/config.yaml")):
+        written = yaml.safe_load(path.read_text())
+        if isinstance(written, dict) and identity(_spelt_out(written)) == meant:
+            return path.parent
+    return None
+
+
+def _spelt_out(config: Mapping[str, Any]) -> dict[str, Any]:
+    given = config.get("strategy") or {}
+    return {**config, "strategy": {name: with_defaults(name, given[name]) for name in given}}
 
 
 def _judge_by(run_dir: Path, target: Any) -> None:
