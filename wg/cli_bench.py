@@ -78,7 +78,11 @@ def step(
     variants = choose(sizes, strategies, recipes, peer, only)
     command = shlex.join(["wg", *sys.argv[1:]])
     findings, complete = bench_step(
-        variants, repeats, command, say=lambda text: click.echo(text, err=True)
+        variants,
+        repeats,
+        command,
+        say=lambda text: click.echo(text, err=True),
+        keep=lambda found: write(target, found),
     )
     write(target, findings)
     show(findings, console())

@@ -62,8 +62,13 @@ def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_p
         return timed if task["what"] == "compare" else {"peak_bytes": 1, "of": "tests"}
 
     monkeypatch.setattr(run, "_in_a_process", one)
-    findings, complete = run.bench_step(variants, 1, "wg bench step", lambda text: None)
+    kept: list[list[str]] = []
+    findings, complete = run.bench_step(
+        variants, 1, "wg bench step", lambda text: None,
+        lambda found: kept.append([r["name"] for r in found["rows"]]),
+    )  # fmt: skip
     assert not complete
+    assert kept == [["plain"], ["plain", "bf16"]]
     assert done == ["compare", "memory"] * 2
     assert [r["name"] for r in findings["rows"]] == ["plain", "bf16"]
     assert "INTERRUPTED" in markdown(findings)

@@ -52,27 +52,36 @@ def choose(
 
 
 def bench_step(
-    variants: Sequence[Variant], repeats: int, command: str, say: Say
+    variants: Sequence[Variant],
+    repeats: int,
+    command: str,
+    say: Say,
+    keep: Callable[[dict[str, Any]], None] = lambda findings: None,
 ) -> tuple[dict[str, Any], bool]:
-    """(the findings as plain values, whether all was measured): Ctrl-C keeps what there is."""
+    """(the findings as plain values, whether all was measured): Ctrl-C keeps what there is. So does
+    a kill what ``keep`` was given, which is called after every row."""
     base = variants[0].config
-    findings = header(FORMAT, command, base)
+    about = header(FORMAT, command, base)
     rows: list[Row] = []
-    complete = False
+
+    def findings(complete: bool) -> dict[str, Any]:
+        return {
+            **about,
+            "complete": complete,
+            "model": base["model"],
+            "repeats": repeats,
+            "rows": [asdict(row) for row in rows],
+        }
+
     try:
         for i, variant in enumerate(variants, start=1):
             say(f"[{i}/{len(variants)}] {variant.name}")
             rows.append(_measure(variants[0], variant, repeats, say))
-        complete = True
+            keep(findings(complete=False))
     except KeyboardInterrupt:
         say("interrupted: what was measured so far is kept")
-    findings |= {
-        "complete": complete,
-        "model": base["model"],
-        "repeats": repeats,
-        "rows": [asdict(row) for row in rows],
-    }
-    return findings, complete
+        return findings(complete=False), False
+    return findings(complete=True), True
 
 
 def header(form: str, command: str, config: Mapping[str, Any]) -> dict[str, Any]:
