@@ -67,7 +67,9 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     key = identity(config)
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", arm).strip("-").lower()[:48]
     out, start = Path(str(config["out"])).resolve(), f"{slug}-s{settings.seed}-"
-    run_dir = _spelt_otherwise(out, start, config) or out / f"{start}{key}"
+    run_dir = out / f"{start}{key}"
+    if not run_dir.exists():  # others are read only then
+        run_dir = _spelt_otherwise(out, start, config) or run_dir
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as e:
