@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
+
 from wg.errors import UserError
 
 
@@ -66,3 +68,17 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} does not exist.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path} is not valid JSON ({e}); it is damaged or not wg's.") from None
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file; a missing or damaged file, or one without settings, is a
+    :class:`UserError` that names it."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{path} is missing or cannot be read.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path} is not YAML; it is damaged or not wg's.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no settings; it is damaged or not wg's.")
+    return {str(key): value for key, value in found.items()}

@@ -96,6 +96,30 @@ def test_a_config_changed_by_hand_is_refused(tiny_config: Config) -> None:
         prepare(tiny_config(), [])
 
 
+@pytest.mark.parametrize("text", ["a: [1", "", "- a list", "a: \x00"])
+def test_a_damaged_config_is_told_and_hinders_no_other_run(tiny_config: Config, text: str) -> None:
+    run_dir = prepare(tiny_config(), [])
+    (run_dir / "config.yaml").write_text(text)
+    for read in (lambda: prepare(tiny_config(), []), lambda: read_settings(run_dir)):
+        with pytest.raises(UserError, match=r"config\.yaml.*damaged or not wg's"):
+            read()
+    assert prepare(tiny_config(sigma=0.7), []) != run_dir  # of the same name but for its hash
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("seed: 1", "data"), ("strategy: [muon]\ndata: {}", "strategy"), ("data: 3", "data")],
+)
+def test_a_config_without_what_a_run_needs_is_told(
+    tiny_config: Config, text: str, said: str
+) -> None:
+    run_dir = prepare(tiny_config(), [])
+    (run_dir / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_settings(run_dir)
+    assert prepare(tiny_config(sigma=0.7), []) != run_dir
+
+
 def test_nothing_is_made_for_a_recipe_that_cannot_be(tiny_config: Config, tmp_path: Path) -> None:
     with pytest.raises(StrategyConflict):
         prepare(tiny_config(strategy={"bf16": {}, "fp16": {}}), [])

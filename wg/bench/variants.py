@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from wg.errors import UserError
 from wg.strategies import all_strategies, known_strategy
-from wg.sweep.app import sentence_of
-from wg.sweep.paths import conf_dir
+from wg.sweep.compose import configurations
 
 PLAIN = "plain"
 PEER = "peer"
@@ -123,13 +119,7 @@ def compose_config(sizes: Sizes, recipe: str) -> dict[str, Any]:
         overrides.append(f"batch_size={sizes.batch}")
     if sizes.segment is not None:
         overrides.append(f"segment_length={sizes.segment}")
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    except HydraException as error:
-        raise UserError(sentence_of(error)) from None
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+    return configurations(overrides)[0]
 
 
 def names(variants: Sequence[Variant]) -> list[str]:

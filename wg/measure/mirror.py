@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from wg.files import read_settings_file
 from wg.measure.clock import Kind, headline
 from wg.measure.record import Event, read_events, scores, snapshots
 from wg.measure.target import Target, crossing
@@ -104,8 +103,7 @@ class WandbMirror:
     def _config(self) -> dict[str, Any]:
         """The resolved configuration, so that dashboards filter and group by any setting."""
         path = self.run_dir / "config.yaml"
-        loaded = yaml.safe_load(path.read_text()) if path.exists() else {}
-        return dict(loaded or {})
+        return read_settings_file(path) if path.exists() else {}
 
     def _time_to_target(self) -> None:
         """Summary: train seconds to the sweep's target; absent when there is none, infinite (a

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from wg.errors import UserError, nearest
-from wg.files import read_json
+from wg.files import read_json, read_settings_file
 from wg.measure.clock import Kind, headline
 from wg.measure.metrics import with_derived
 from wg.measure.record import (
@@ -125,7 +122,7 @@ def read_run(folder: Path, kind: Kind) -> Run:
     samples = [e for e in events if e["event"] == "samples"]
     trained = [e for e in events if e["event"] == "trained"]
     taken = snapshots(events)
-    config = _read_config(folder)
+    config = read_settings_file(folder / "config.yaml")
     try:
         arm, seed = str(identity["arm"]), int(identity["seed"])
     except (KeyError, TypeError, ValueError):
@@ -205,14 +202,3 @@ def _spent(events: list[Event], kind: Kind, donor: float) -> dict[str, float]:
             "steps": 0.0,
         }
     return _at(taken[-1], kind, donor)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {folder.name} is not a whole run.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} is not valid YAML ({json.dumps(str(e))[1:60]}).") from None
-    return dict(config) if isinstance(config, Mapping) else {}

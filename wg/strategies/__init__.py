@@ -13,6 +13,7 @@ from wg.strategies.registry import (
     check_installed,
     known_strategy,
     make_plan,
+    recipe_with_defaults,
     strategy,
     with_defaults,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "check_installed",
     "known_strategy",
     "make_plan",
+    "recipe_with_defaults",
     "strategy",
     "with_defaults",
 ]

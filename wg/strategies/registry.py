@@ -125,6 +125,11 @@ def with_defaults(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         return {**known.defaults(), **(given or {})}
 
 
+def recipe_with_defaults(recipe: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Every strategy of a recipe ``with_defaults``."""
+    return {name: with_defaults(name, given) for name, given in (recipe or {}).items()}
+
+
 def beside_defaults(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """What of ``given`` is not as by default. Raises :class:`UserError` for an unknown strategy or
     hyperparameter."""

@@ -12,11 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from wg.commit import code_commit
 from wg.errors import EXIT_USER_ERROR
-from wg.files import read_json
+from wg.files import read_json, read_settings_file
 from wg.measure.record import Event, read_events, scores, status
 from wg.sweep.session import Outcome, Result, known_to_the_session, stopping
 
@@ -77,7 +75,7 @@ def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result,
 
 def _unscored(run_dir: Path, events: list[Event]) -> str:
     """What a finished run lacks of the metrics that are asked for now, and how to have it."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    config = read_settings_file(run_dir / "config.yaml")
     final = scores(events, "held_out")
     wanted = (config.get("evaluation") or {}).get("metrics") or ()
     lacking = [m for m in wanted if final and m not in final[-1]["metrics"]]

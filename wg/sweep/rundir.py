@@ -14,9 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from wg.commit import code_commit
 from wg.errors import UserError
-from wg.files import read_json, write_atomic, write_json
+from wg.fields import fit
+from wg.files import read_json, read_settings_file, write_atomic, write_json
 from wg.measure.record import read_events
-from wg.strategies import with_defaults
+from wg.strategies import recipe_with_defaults
 from wg.sweep.planned import note_planned
 from wg.train.settings import Settings, identity
 
@@ -75,7 +76,7 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     except OSError as e:
         raise UserError(f"out={config['out']} cannot be written ({e.strerror}).") from None
     if (run_dir / "run.json").exists():
-        written = yaml.safe_load((run_dir / "config.yaml").read_text())
+        written = read_settings_file(run_dir / "config.yaml")
         if not run_dir.name.endswith(f"-{identity(written)}"):
             raise UserError(
                 f"{run_dir / 'config.yaml'} was changed by hand: it is not the configuration that "
@@ -110,15 +111,18 @@ def _spelt_otherwise(out: Path, start: str, config: Mapping[str, Any]) -> Path |
     one: it may leave to their defaults what ``config`` spells out, as recipes once did."""
     meant = identity(_spelt_out(config))
     for path in sorted(out.glob(f"{start}*/config.yaml")):
-        written = yaml.safe_load(path.read_text())
-        if isinstance(written, dict) and identity(_spelt_out(written)) == meant:
+        try:
+            same = identity(_spelt_out(read_settings_file(path))) == meant
+        except UserError:  # damaged: told when that run itself is asked for
+            continue
+        if same:
             return path.parent
     return None
 
 
 def _spelt_out(config: Mapping[str, Any]) -> dict[str, Any]:
-    given = config.get("strategy") or {}
-    return {**config, "strategy": {name: with_defaults(name, given[name]) for name in given}}
+    recipe = fit("strategy", config.get("strategy") or {}, Mapping)
+    return {**config, "strategy": recipe_with_defaults(recipe)}
 
 
 def _judge_by(run_dir: Path, target: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wg.errors import UserError
-from wg.strategies import with_defaults
+from wg.strategies import recipe_with_defaults
 from wg.sweep.verify_subject import Subject, listed
 from wg.train.settings import NOT_IDENTITY, Settings
 
@@ -41,8 +41,7 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         whole = asdict(Settings.from_config(dict(config)))
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
         whole = dict(config)  # no configuration of a run, which is a fault of its own
-    given = whole.get("strategy") or {}
-    whole["strategy"] = {name: with_defaults(name, given[name]) for name in given}
+    whole["strategy"] = recipe_with_defaults(whole.get("strategy"))
     return dict(_flat(whole, ""))
 
 

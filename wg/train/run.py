@@ -24,10 +24,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from omegaconf import OmegaConf
 
 from wg.errors import EXIT_USER_ERROR, UserError
-from wg.files import read_json
+from wg.files import read_json, read_settings_file
 from wg.measure.clock import Clock, headline_kind
 from wg.measure.mirror import WandbMirror
 from wg.measure.record import Event, Listener, Record, last_clock, read_events, snapshots
@@ -142,9 +141,7 @@ def read_settings(run_dir: Path) -> Settings:
     path = run_dir / "config.yaml"
     if not path.exists():
         raise UserError(f"{run_dir} is no run directory: it has no config.yaml.")
-    config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    assert isinstance(config, dict)
-    return Settings.from_config({str(k): v for k, v in config.items()})
+    return Settings.from_config(read_settings_file(path))
 
 
 def _synchronize(settings: Settings) -> Callable[[], None]:

@@ -84,9 +84,9 @@ class Settings:
         """Checked settings. Raises :class:`UserError` naming the first wrong one."""
         strategies = {
             k: fit(f"strategy.{k}", v or {}, Mapping)
-            for k, v in (config.get("strategy") or {}).items()
+            for k, v in fit("strategy", config.get("strategy") or {}, Mapping).items()
         }
-        data = DataConfig.from_dict(config["data"])
+        data = DataConfig.from_dict(fit("data", config.get("data") or {}, Mapping))
         settings = cls(**fill(cls, {**config, "data": data, "strategy": strategies}, ""))
         settings._check()
         return settings
