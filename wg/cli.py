@@ -28,7 +28,7 @@ def cli() -> None:
     \b
       wg train -m +sweep=demo          train arms x seeds
       wg score runs/demo/RUN --ends    more metrics, and the ends of their scales
-      wg report runs/demo              compare them: a page, tables, results.json, the winner
+      wg report runs/demo              compare them: a page, a table, a picture, results.json, the winner
       wg export --winner reports/demo  ONNX and a TensorRT engine, with a parity check
       wg vocode reports/demo a.wav     speech through the winner
 
@@ -143,7 +143,7 @@ def report(
     price: float | None,
     against: Path | None,
 ) -> None:
-    """Compare the runs of a sweep: a page, tables, results.json, the winner."""
+    """Compare the runs of a sweep: a page, a table, a picture, results.json, the winner."""
     from wg.report.build import write_report
     from wg.report.propose import read_target
     from wg.sweep.paths import conf_dir

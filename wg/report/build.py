@@ -18,9 +18,10 @@ from wg.measure.record import finite
 from wg.report.against import against_of, lines_of, read_earlier
 from wg.report.ends import LABELS
 from wg.report.listen import listening
-from wg.report.page import render
+from wg.report.page import render, target_of
 from wg.report.read import read_sweep
 from wg.report.results import results_of
+from wg.report.still import curves_png
 from wg.report.throughput import read_throughput
 from wg.report.words import (
     MISSING,
@@ -44,7 +45,8 @@ def write_report(
     price: float | None = None,
     against: Path | None = None,
 ) -> Path:
-    """Write index.html, results.json and table.md into ``out_dir``; returns the page's path.
+    """Write index.html, results.json, table.md and curves.png into ``out_dir``; returns the page's
+    path.
 
     ``baseline`` names the arm that speed-ups are relative to (default: plain `nvidia`);
     ``target`` comes before the targets that the runs were made with, and ``more_targets`` after
@@ -67,6 +69,9 @@ def write_report(
     write_atomic(page, render(sweep, results, utterances, missing).encode())
     write_json(out_dir / "results.json", results)
     write_atomic(out_dir / "table.md", table_markdown(results).encode())
+    picture = curves_png(sweep, target_of(results), results["clock"]["words"])
+    if picture is not None:
+        write_atomic(out_dir / "curves.png", picture)
     for warning in results["warnings"]:
         say(f"note: {warning}")
     text = io.StringIO()

@@ -24,6 +24,7 @@ FIGURE_AXES = ("train_seconds", "audio_seconds", "steps")
 # and yellow are left out because one of them vanishes on a dark or a light page.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BASELINE = "#7A828C"
+TARGET_COLOUR = "#D9483B"
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -65,8 +66,8 @@ def quality_figure(
     for value in thresholds:
         figure.add_hline(
             value,
-            line={"dash": "dash", "width": 1.5, "color": "#D9483B"},
-            annotation={"text": f"target {value:g}", "font": {"color": "#D9483B", "size": 11}},
+            line={"dash": "dash", "width": 1.5, "color": TARGET_COLOUR},
+            annotation={"text": f"target {value:g}", "font": {"color": TARGET_COLOUR, "size": 11}},
             annotation_position="top right",
         )
     figure.update_layout(

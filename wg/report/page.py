@@ -84,7 +84,7 @@ def _ranked(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _figures_json(sweep: Sweep, results: Mapping[str, Any], style: Mapping[str, Style]) -> str:
     """``[{"id", "figure"}]`` as JSON that is safe inside a script element."""
-    target = _target(results)
+    target = target_of(results)
     found: list[tuple[str, go.Figure | None]] = [
         ("speed-up", speed_up_figure(_ranked(results), style))
     ]
@@ -108,7 +108,8 @@ def _without_template(layout: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in layout.items() if k != "template"}
 
 
-def _target(results: Mapping[str, Any]) -> Target | None:
+def target_of(results: Mapping[str, Any]) -> Target | None:
+    """The headline's target, if there is one."""
     given = results["target"]
     if given is None:
         return None
