@@ -28,7 +28,7 @@ def cli() -> None:
     \b
       wg train -m +sweep=demo          train arms x seeds
       wg score runs/demo/RUN --ends    more metrics, and the ends of their scales
-      wg report runs/demo              compare them: a page, a table, a picture, results.json, the winner
+      wg report runs/demo              compare them: a page, tables, results.json, the winner
       wg export --winner reports/demo  ONNX and a TensorRT engine, with a parity check
       wg vocode reports/demo a.wav     speech through the winner
 
