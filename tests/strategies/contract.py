@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from strategies_table import ROWS, TRAINED
 
@@ -15,6 +17,7 @@ from wg.flow import WaveGlow
 from wg.plan import Base, StrategyConflict
 from wg.strategies import make_plan
 from wg.sweep import rundir
+from wg.train.guard import Guard, parameters
 from wg.train.prepare import flow_config
 from wg.train.settings import Settings
 
@@ -77,3 +80,28 @@ def settled(names: Iterable[str], config: Config, folder: Path) -> dict[str, dic
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return read_weights(run_dir / "final")[1]
+
+
+def share_memory(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether a number of one of them is a number of another."""
+    addresses = []
+    for t in tensors:
+        where = np.array([t.data_ptr()])
+        for n, stride in zip(t.shape, t.stride(), strict=True):
+            where = (where[:, None] + np.arange(n) * stride * t.element_size()).ravel()
+        addresses.append(np.unique(where))
+    together = np.concatenate(addresses)
+    return len(np.unique(together)) < len(together)
+
+
+def watch_gradients(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of every step that is judged from now on: whether its gradients share memory."""
+    found: list[bool] = []
+    judge = Guard.judge
+
+    def watched(self: Guard, optimizer: torch.optim.Optimizer, *args: Any) -> Any:
+        found.append(share_memory(p.grad for p in parameters(optimizer) if p.grad is not None))
+        return judge(self, optimizer, *args)
+
+    monkeypatch.setattr(Guard, "judge", watched)
+    return found

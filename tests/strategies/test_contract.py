@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from contract import Config, base, covering_recipes, settled, start_run, weights
+from contract import (
+    Config,
+    base,
+    covering_recipes,
+    settled,
+    start_run,
+    watch_gradients,
+    weights,
+)
 from strategies_table import NAMES, REFUSED, ROWS, TRAINED, device_of
 
 from wg.errors import UserError
@@ -174,6 +182,7 @@ def test_every_pair_that_composes_trains_two_steps(
     monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
     # Traced and differentiated as for the compiler, without a minute of it for each recipe.
     monkeypatch.setattr("wg.train.compile.BACKEND", "aot_eager")
+    judged = watch_gradients(monkeypatch)
     config = tiny_config(
         strategy=settled(recipe, tiny_config, tmp_path / "donor"),
         device=device_of(recipe),
@@ -182,6 +191,8 @@ def test_every_pair_that_composes_trains_two_steps(
     )
     run_dir = start_run(config, tmp_path, "pair")
     assert _run(run_dir, 0) == 0
+    assert judged
+    assert not any(judged), "gradients are changed in place: none may lie in another's memory"
     assert all(w.isfinite().all() for w in weights(run_dir).values())
 
 
@@ -207,7 +218,9 @@ def test_a_system_strategy_keeps_loss_and_gradients(
         with torch.autocast(job.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             loss = job.module.training_step(batch, 0)
         loss.backward()
-        found.append((loss.detach(), [p.grad for p in model.parameters()]))
+        grads = [p.grad for p in model.parameters()]
+        torch._foreach_mul_(grads, 0.5)  # in place, as they are clipped and unscaled
+        found.append((loss.detach(), grads))
     torch.set_float32_matmul_precision("highest")
     (loss_a, grads_a), (loss_b, grads_b) = found
     assert torch.isclose(loss_a, loss_b, rtol=tolerance)

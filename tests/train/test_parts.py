@@ -32,10 +32,15 @@ def batch(B: int) -> Batch:
     return mel, 0.3 * torch.randn(B, 2048, generator=generator)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
-def test_loss_and_gradients_are_the_whole_batchs(size: int) -> None:
-    """Also where the last part is smaller, and with flows that have no gradient."""
+def test_loss_and_gradients_are_the_whole_batchs(size: int, fused: bool) -> None:
+    """Also where the last part is smaller, with flows that have no gradient, and where many
+    gradients come of one computation."""
     model = trained_looking(CONFIG)
+    for wn in model.WN:
+        wn.fused = fused
+    model.upsample.fused = fused
     sleep(model, [2])
     found = []
     for parts in ([batch(5)], split(batch(5), size)):

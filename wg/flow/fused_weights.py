@@ -139,7 +139,8 @@ class Weights:
         if self.projection is not None:
             assert d_cond is not None
             d_v, d_g = self.projection.pull(d_cond[:, :, None])
-            flat += [d_v, self._scaled(d_g), d_bias.flatten()]
+            # Not the memory of the layers' own biases: gradients are clipped and summed in place.
+            flat += [d_v, self._scaled(d_g), d_bias.flatten().clone()]
         return [*flat, d_end[:, :, None], d_const]
 
 
