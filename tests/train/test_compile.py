@@ -150,6 +150,28 @@ def test_a_compiler_that_was_interrupted_is_not_missing(
     assert read_events(run_dir)[-1]["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("mode", ["reduce-overhead", "default"])
+def test_a_step_that_cannot_be_recorded_is_told_in_one_sentence(
+    tiny_config: Config, compiler: Compiler, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Without a graph an error of the device is what it is."""
+
+    def refuse(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: operation not permitted when capturing\nmore")
+
+    job = build(Settings.from_config(tiny_config(strategy={"compile": {"mode": mode}})))
+    monkeypatch.setattr(compiling, "_pass", refuse)
+    expected = UserError if mode == "reduce-overhead" else torch.AcceleratorError
+    with pytest.raises(expected) as refusal:
+        warm_up(job, nullcontext)
+    if mode == "reduce-overhead":
+        assert str(refusal.value) == (
+            "strategy 'compile' cannot record this recipe's step as a CUDA graph (CUDA error: "
+            "operation not permitted when capturing): take it out of the recipe, or set "
+            "strategy.compile.mode=default where it is 'compile'."
+        )
+
+
 @pytest.mark.parametrize("other", ["accumulate", "micro_batch"])
 def test_cuda_graphs_and_parts_are_refused_by_name(other: str, tiny_config: Config) -> None:
     recipe: dict[str, Any] = {"compile": {"mode": "reduce-overhead"}, other: {}}

@@ -13,9 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from wg.errors import UserError
+from wg.train import data
 from wg.train.build import build
 from wg.train.data import MEL_FLOOR, SegmentData, SegmentStream, level_dbfs
-from wg.train.held import check_room
+from wg.train.held import Held, check_room
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -258,6 +259,36 @@ def test_a_held_corpus_makes_the_very_same_batches(
     for a, b in zip(mapped, held, strict=True):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
+
+
+def test_levels_are_measured_where_audio_is_stored(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where it is held: a GPU would be asked for a number for every segment."""
+    job = build(
+        Settings.from_config(tiny_config(strategy={"cached_mel": {}}, data={"silence_db": -28.25}))
+    )
+    mapped = list(job.data.train_dataloader())
+    job.data.hold(torch.device("cpu"))
+    assert job.data.held is not None
+    taken, tried = [], []
+    audio = Held.audio
+
+    def take(self: Held, *where: int) -> torch.Tensor:
+        taken.append(where)
+        return audio(self, *where)
+
+    def level(audio: torch.Tensor) -> float:
+        tried.append(level_dbfs(audio))
+        return tried[-1]
+
+    monkeypatch.setattr(Held, "audio", take)
+    monkeypatch.setattr(data, "level_dbfs", level)
+    held = list(job.data.train_dataloader())
+    for a, b in zip(mapped, held, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert len(taken) == sum(len(audio) for _, audio in held)
+    assert min(tried) < -28.25 <= max(tried)
 
 
 def test_a_corpus_is_held_only_where_the_plan_says_so(tiny_config: Config) -> None:

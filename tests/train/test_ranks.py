@@ -11,10 +11,14 @@ import torch
 
 from wg.checkpoint.weights import read_weights
 from wg.errors import UserError
+from wg.measure.record import read_events
 from wg.plan import Ranks
 from wg.sweep.launch import launch
 from wg.sweep.rundir import prepare
+from wg.train import recorder
 from wg.train.ranks import ddp_strategy
+from wg.train.recorder import Recorder
+from wg.train.run import _run
 
 ROOT = Path(__file__).resolve().parents[2]
 Config = Callable[..., dict[str, Any]]
@@ -68,3 +72,27 @@ def test_parts_on_two_ranks_with_flows_asleep(trained: Trained) -> None:
 def test_bf16_compression_needs_nccl() -> None:
     with pytest.raises(UserError, match="compressed=bf16 needs backend nccl"):
         ddp_strategy(Ranks(2, "auto", compressed="bf16"), torch.device("cpu"), find_unused=False)
+
+
+def test_ranks_meet_where_rank_0_keeps_books(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the clock of what it writes. The others would wait for it in their next step, and the
+    maximum over ranks would call that training."""
+    met = []
+    made: list[Recorder] = []
+    begin = Recorder.__init__
+
+    def remember(self: Recorder, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(Recorder, "__init__", remember)
+    monkeypatch.setattr(recorder, "meet", lambda job: met.append(made[-1].clock.reading()[0]))
+    monkeypatch.setattr("wg.train.run._score", lambda *a, **k: None)
+    run_dir = prepare(tiny_config(), [])
+    assert _run(run_dir, 0) == 0
+    events = [e["event"] for e in read_events(run_dir)]
+    assert met.count("log") == events.count("train") > 1
+    assert met.count("checkpoint") == events.count("snapshot") > 1
+    assert len(met) == met.count("log") + met.count("checkpoint")

@@ -31,6 +31,7 @@ from wg.flow.grow import starting_flows
 from wg.flow.waveglow import nll
 from wg.flow.width import share_of
 from wg.train.build import resolve_device
+from wg.train.memory import ran_out
 from wg.train.prepare import flow_config
 from wg.train.settings import Settings
 
@@ -178,7 +179,9 @@ def main(task: Path, result: Path) -> None:
             )
     except UserError as error:
         found = {"refused": str(error)}
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         found = {"refused": f"does not fit: {str(error).splitlines()[0]}"}
     result.write_text(json.dumps(found))
 

@@ -26,6 +26,7 @@ from wg.bench.gauge import Gemm, clock_of, seconds
 from wg.bench.measure import WARM_UP, run, steps_of_a_repetition
 from wg.bench.step import OwnStep, settings_of
 from wg.errors import UserError
+from wg.train.memory import ran_out
 from wg.train.workload import Phase, Workload, workload
 
 ANSWER = "wg-bench-arm "  # before what is for the parent; libraries may print, too
@@ -117,7 +118,9 @@ def main(task: Path) -> None:
             _say({"turn": arm.turn()})
     except UserError as error:
         _say({"refused": str(error)})
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         _say({"refused": f"does not fit: {str(error).splitlines()[0]}"})
 
 

@@ -191,7 +191,9 @@ class MelWhitening(nn.Module):
         """L (B, n, n_group, n_group), fp64."""
         r = self.spectrum(mel, n)
         lag = torch.arange(self.step, device=mel.device)
-        return torch.linalg.cholesky(r[..., (lag[:, None] - lag[None]).abs()])
+        # Unchecked: a GPU would be waited for. It is a covariance with a floor, and a factor of
+        # none would not be finite.
+        return torch.linalg.cholesky_ex(r[..., (lag[:, None] - lag[None]).abs()]).L
 
     def forward(self, mel: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """mel (B, M, F), audio (B, T) -> excitation (B, T), log|det| (B,)."""

@@ -100,8 +100,8 @@ class Invertible1x1Conv(nn.Module):
         return F.conv1d(at_least_fp32(x), W[:, :, None]), log_det
 
     def inverse(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> W^-1 x."""
-        W_inv = torch.linalg.inv(at_least_fp32(self.matrix))
+        """(B, C, T) -> W^-1 x; not finite where W is singular."""
+        W_inv = torch.linalg.inv_ex(at_least_fp32(self.matrix)).inverse  # no wait for a GPU
         return F.conv1d(x, W_inv[:, :, None].to(x.dtype))
 
 

@@ -90,7 +90,8 @@ def _unmix(model: WaveGlow, k: int, y: Tensor) -> Tensor:
     rounded, and twice is enough."""
     conv = model.convinv[k]
     assert isinstance(conv, Invertible1x1Conv)
-    x = torch.linalg.solve(conv.matrix.double(), y.double()).to(y.dtype)
+    # Unchecked: a GPU would be waited for. What a singular matrix gives is not finite.
+    x = torch.linalg.solve_ex(conv.matrix.double(), y.double()).result.to(y.dtype)
     return model.actnorm[k].inverse(x) if model.config.actnorm else x  # type: ignore[operator]
 
 

@@ -14,22 +14,23 @@ class ExponentialAverage:
         self.decay = decay
         self.updates = 0
         self.active = list(model.active)
-        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        # Once: hundreds of names are slow to walk, and a step changes what they hold in place.
+        self.live = dict(model.state_dict(keep_vars=True))
+        self.average = {k: v.detach().clone() for k, v in self.live.items()}
 
     @torch.no_grad()
     def update(self, model: WaveGlow, progress: float) -> None:
         if model.active != self.active:
             # A waking flow rewrites its neighbour's matrix: a mean across that is of no function.
             self.active, self.updates = list(model.active), 0
-            for name, value in model.state_dict().items():
+            for name, value in self.live.items():
                 self.average[name].copy_(value)
             return
         self.updates += 1
         # (1 + n) / (10 + n): early on the average follows, or it would remember the start.
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        state = model.state_dict()
         averages = list(self.average.values())
-        torch._foreach_lerp_(averages, [state[k] for k in self.average], 1 - decay)
+        torch._foreach_lerp_(averages, [self.live[k] for k in self.average], 1 - decay)
 
     def weights(self, model: WaveGlow) -> dict[str, torch.Tensor]:
         return dict(self.average)

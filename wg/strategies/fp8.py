@@ -33,8 +33,9 @@ def fp8(plan: Plan) -> None:
     Cost: 3 bits of mantissa (e4m3) in the couplings' networks, 2 in their gradients, so that it is
     judged by quality and not called the same mathematics; a pass over every tensor for its scale.
     Fails: to help small models, whose products are short; layers with channels that are no
-    multiple of 16 stay in bf16, `start` and `end` always. On a CPU it is emulated, correct and
-    slow. Not measured on a GPU.
+    multiple of 16 stay in bf16, `start` and `end` always. Without `compile` every pass for scale
+    and rounding goes through memory on its own, which may cost what the products save. On a CPU it
+    is emulated, correct and slow. Not measured on a GPU.
     """
     plan.precision = "bf16-mixed"
     plan.wn = "fp8"

@@ -16,6 +16,8 @@ class EqualAverage:
         self.device = next(model.parameters()).device
         self.active = list(model.active)
         self.averaged = 0
+        # Once: hundreds of names are slow to walk, and a step changes what they hold in place.
+        self.live = dict(model.state_dict(keep_vars=True))
         self.average: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -26,12 +28,11 @@ class EqualAverage:
             # A waking flow rewrites its neighbour's matrix: a mean across that is of no function.
             self.active, self.averaged = list(model.active), 0
         self.averaged += 1
-        state = model.state_dict()
         if self.averaged == 1:
-            self.average = {k: v.detach().clone() for k, v in state.items()}
+            self.average = {k: v.detach().clone() for k, v in self.live.items()}
         else:
             means = list(self.average.values())
-            torch._foreach_lerp_(means, [state[k] for k in self.average], 1 / self.averaged)
+            torch._foreach_lerp_(means, [self.live[k] for k in self.average], 1 / self.averaged)
 
     def weights(self, model: WaveGlow) -> dict[str, torch.Tensor]:
         return dict(self.average if self.averaged else model.state_dict())

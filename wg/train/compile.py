@@ -102,7 +102,7 @@ def warm_up(job: Job, autocast: Callable[[], AbstractContextManager[Any]]) -> in
     that were; 0 without a compiled loss. Weights, gradients, the optimizer and random numbers stay
     as they are.
 
-    Raises :class:`UserError` when this machine cannot compile.
+    Raises :class:`UserError` when this machine cannot compile, or record.
     """
     if job.plan.compile is None:
         return 0
@@ -134,10 +134,20 @@ def warm_up(job: Job, autocast: Callable[[], AbstractContextManager[Any]]) -> in
             "is missing (a C++ compiler such as g++ for a CPU, Triton for a GPU) or take "
             "'compile' out of the recipe."
         ) from error
+    except torch.AcceleratorError as error:
+        if job.plan.compile not in RECORDED:
+            raise
+        raise UserError(
+            f"strategy '{job.plan.writers()['compile']}' cannot record this recipe's step as a "
+            f"CUDA graph ({_cause(error)}): take it out of the recipe, or set "
+            "strategy.compile.mode=default where it is 'compile'."
+        ) from error
     finally:
         model.active = active
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # trials of kernels are no step of training
+    if device.type == "cuda" and job.plan.compile not in RECORDED:
+        # Trials of kernels are no step of training. A graph's memory is taken where it is recorded,
+        # which was here, and no replay takes any.
+        torch.cuda.reset_peak_memory_stats(device)
     return done
 
 

@@ -115,17 +115,20 @@ class SegmentStream(IterableDataset):
             j, frame = pool.place(pick)
             return self._segment(self.store.train[j], frame, T)
 
-        pair = at(pick)
-        if self.silence_db is None or level_dbfs(pair[1]) >= self.silence_db:
-            return pair
+        def level(pick: int) -> float:
+            j, frame = pool.place(pick)
+            return self._level(self.store.train[j], frame, T)
+
+        if self.silence_db is None or level(pick) >= self.silence_db:
+            return at(pick)
         # Of this position in this batch, whichever rank or worker makes it.
         rng = np.random.default_rng([self.plan.base.seed, step, REDRAW, position])
-        tried = [pair]
-        for other in pool.draw(rng, TRIES):
-            tried.append(at(int(other)))
-            if level_dbfs(tried[-1][1]) >= self.silence_db:
-                return tried[-1]
-        return max(tried, key=lambda pair: level_dbfs(pair[1]))
+        tried = [pick]
+        for other in map(int, pool.draw(rng, TRIES)):
+            tried.append(other)
+            if level(other) >= self.silence_db:
+                return at(other)
+        return at(max(tried, key=level))
 
     def _noise(self, d: float, step: int, position: int, T: int) -> Tensor:
         rng = np.random.default_rng([self.plan.base.seed, step, NOISE, position])
@@ -142,13 +145,20 @@ class SegmentStream(IterableDataset):
             n = self.store.n_samples(i)
             # Half overlapping segments: enough to know silence, and over after a few of speech.
             for frame in range(0, max((n - T) // self.hop, 0) + 1, max(T // self.hop // 2, 1)):
-                loudest = max(loudest, level_dbfs(self._segment(i, frame, T)[1]))
+                loudest = max(loudest, self._level(i, frame, T))
                 if loudest >= self.silence_db:
                     return
         raise UserError(
             f"all training audio is below data.silence_db={self.silence_db:g} dBFS, the loudest "
             f"segment has {loudest:.1f}: lower data.silence_db or set it to null"
         )
+
+    def _level(self, i: int, frame: int, T: int) -> float:
+        """Of a segment, padded as it is trained on; from where it is stored, wherever it is held:
+        the same on every device, and no wait for one."""
+        start = frame * self.hop
+        audio = self.store.audio(i, start, min(start + T, self.store.n_samples(i)))
+        return level_dbfs(torch.nn.functional.pad(audio, (0, T - len(audio))))
 
     def _segment(self, i: int, frame: int, T: int) -> tuple[Tensor, Tensor]:
         start, F = frame * self.hop, T // self.hop + 1

@@ -21,7 +21,7 @@ from wg.errors import UserError
 from wg.flow.waveglow import nll
 from wg.measure.record import Record, read_events
 from wg.train.build import Job
-from wg.train.memory import available_memory
+from wg.train.memory import available_memory, ran_out
 from wg.train.parts import longest_segment
 from wg.train.settings import step_shape
 
@@ -128,7 +128,9 @@ def _gpu_peak(job: Job, n: int, autocast: Autocast) -> int | None:
         loss = _loss(job, n, autocast)
         weights = [p for p in job.module.parameters() if p.requires_grad]
         torch.autograd.grad(loss, weights, allow_unused=True)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         return None
     return torch.cuda.max_memory_reserved(device)
 

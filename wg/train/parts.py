@@ -60,6 +60,7 @@ def loss_in_parts(
         with torch.autocast(total.device.type, enabled=False):
             found = torch.autograd.grad(loss * scale, trained, allow_unused=True)
         sums = [_add(a, b) for a, b in zip(sums, found, strict=True)]
+        del loss, found  # or the next part's come beside them
     carried = [(p, g) for p, g in zip(trained, sums, strict=True) if g is not None]
     rest = _Carry.apply(total, scale, [g for _, g in carried], *[p for p, _ in carried])
     return loss_of(last) * (len(last[1]) / n) + rest

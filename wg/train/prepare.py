@@ -16,6 +16,7 @@ from wg.flow.wn import WN
 from wg.plan import Plan
 from wg.train.data import SegmentStream
 
+CPU = torch.device("cpu")
 _SECONDS = 1200.0  # of training audio whose mels are enough for a mean and a deviation
 
 
@@ -59,14 +60,15 @@ def tell_mel(model: WaveGlow, mel: MelConfig) -> None:
 
 
 @torch.no_grad()
-def prepare(model: WaveGlow, plan: Plan, stream: SegmentStream) -> None:
-    """Statistics of the mel, data-dependent initialisation, activation norms: in this order."""
+def prepare(model: WaveGlow, plan: Plan, stream: SegmentStream, device: torch.device = CPU) -> None:
+    """Statistics of the mel, data-dependent initialisation, activation norms: in this order. The
+    last are a forward pass, which ``device`` makes."""
     if isinstance(model.upsample, Interpolation) and plan.donor is None:
         model.upsample.fit(*mel_statistics(stream.store, plan.base.sampling_rate))
     if plan.init is not None:
         plan.init(model, stream.store)
     if plan.actnorm and plan.donor is None:
-        fit_actnorm(model, stream)
+        fit_actnorm(model, stream, device)
 
 
 def mel_statistics(store: Store, sampling_rate: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,12 +87,18 @@ def mel_statistics(store: Store, sampling_rate: int) -> tuple[torch.Tensor, torc
     return mean.float(), variance.clamp_min(0).sqrt().float()
 
 
-def fit_actnorm(model: WaveGlow, stream: SegmentStream) -> None:
+def fit_actnorm(model: WaveGlow, stream: SegmentStream, device: torch.device = CPU) -> None:
     """One forward pass over the first batch, each norm taking what reaches it."""
     norms = [m for m in model.actnorm if isinstance(m, ActNorm)]
     for norm in norms:
         norm.fitting = True
     mel, audio = next(iter(stream))
-    model(mel, audio)
+    home = next(model.parameters()).device
+    away = home.type != device.type
+    if away:
+        model.to(device)
+    model(mel.to(device), audio.to(device))
+    if away:
+        model.to(home)
     for norm in norms:
         norm.fitting = False

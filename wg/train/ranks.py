@@ -65,4 +65,5 @@ def ddp_strategy(ranks: Ranks, device: torch.device, *, find_unused: bool) -> DD
         bucket_cap_mb=ranks.bucket_mb,
         gradient_as_bucket_view=True,
         find_unused_parameters=find_unused,
+        broadcast_buffers=False,  # filters and statistics: constants, alike on all ranks
     )

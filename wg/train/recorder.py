@@ -23,7 +23,7 @@ from wg.train.fit import settle
 from wg.train.guard import all_finite
 from wg.train.rollback import roll_back
 from wg.train.settings import step_shape
-from wg.train.together import clock_totals, largest_memory, mean, on_any
+from wg.train.together import clock_totals, largest_memory, mean, meet, on_any
 
 # Seconds after which a step's end is written down though no other event is due, and outside of
 # steps the time that passes (wg.train.ledger): what a kill leaves uncharged.
@@ -115,6 +115,7 @@ class Recorder(L.Callback):
         if data.step % settings.log_every == 0 or done:
             with self.clock("log"), self.energy.paused():
                 self._log(trainer)
+                meet(self.job)
         if due:
             self._snapshot(trainer)
         self._keep_ledger()
@@ -273,6 +274,7 @@ class Recorder(L.Callback):
             # Not while steps fail: the good ones before them must not be pruned for it.
             if data.step > 0 and data.progress < 1 and self.job.module.guard.last.made:
                 self._checkpoint(trainer)
+            meet(self.job)
 
     def _checkpoint(self, trainer: L.Trainer) -> None:
         if self._saved_step == self.job.data.step:

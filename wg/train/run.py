@@ -168,7 +168,7 @@ def _train(
     with clock("data_prep"):
         job.data.hold(job.device)
         if resume is None:
-            prepare(job.module.model, job.plan, job.data.stream())
+            prepare(job.module.model, job.plan, job.data.stream(), job.device)
     if resume is not None:
         say(f"resuming from {resume.relative_to(run_dir)}")
     kind = headline_kind(job.device.type)

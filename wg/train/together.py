@@ -21,6 +21,13 @@ def mean(job: Job, value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+def meet(job: Job) -> None:
+    """Wait for every rank. At the end of what rank 0 does for all, and on the same clock as that:
+    otherwise the others wait in their next step, and the time is booked as training."""
+    if job.plan.ranks.n > 1:
+        dist.barrier()
+
+
 def on_any(job: Job, here: bool) -> bool:
     """Whether it is so on any rank."""
     return bool(_largest(job, [float(here)])[0]) if job.plan.ranks.n > 1 else here
