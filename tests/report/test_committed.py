@@ -18,6 +18,7 @@ ON_ANOTHER_GRID = "runs differ in snapshot grids"
 # Records: (the results made from them, the target, the baseline, how a fault of the sweep begins).
 STUDIES: dict[str, tuple[str, str, str | None, str | None]] = {
     "reference/runs": ("reference/results.json", "asterisk-840s", None, None),
+    "reference/mended/runs": ("reference/mended/results.json", "asterisk-840s", None, None),
     "reference/parts/runs": (
         "reference/parts/asterisk-60s-nats.json", "asterisk-60s-nats", "cheap-parts", None,
     ),
