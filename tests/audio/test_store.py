@@ -11,6 +11,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,9 +118,17 @@ def test_a_copy_maps_the_files(corpus: Corpus) -> None:
 def _prepare(folder: Path, barrier: object, queue: object) -> None:
     torch.set_num_threads(1)
     corpus = small_corpus(folder)
+    filled = []
+
+    def slowly(*args: Any) -> None:
+        filled.append(args)
+        time.sleep(0.5)  # for the others to come in the meantime
+        fill_module.fill(*args)
+
+    store_module.fill = slowly  # in this process
     barrier.wait()  # type: ignore[attr-defined]
     store = Store.prepare(corpus, MEL)
-    queue.put((str(store.path), float(store.mel(3).sum())))  # type: ignore[attr-defined]
+    queue.put((str(store.path), float(store.mel(3).sum()), len(filled)))  # type: ignore[attr-defined]
 
 
 def test_several_processes_at_once(corpus: Corpus) -> None:
@@ -129,10 +138,11 @@ def test_several_processes_at_once(corpus: Corpus) -> None:
     workers = [context.Process(target=_prepare, args=(folder, barrier, queue)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    results = {queue.get(timeout=60) for _ in workers}
+    results = [queue.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join(timeout=60)
-    assert len(results) == 1
+    assert len({(path, total) for path, total, _ in results}) == 1
+    assert sum(filled for _, _, filled in results) == 1, "one builds, the others wait for it"
     assert len(list((default_cache_dir() / "store").iterdir())) == 1
 
 

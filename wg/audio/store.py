@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,8 @@ class Store:
     ) -> Store:
         """Open the corpus's store, building it when absent or damaged.
 
-        Several processes may do so at once: each builds aside, one rename wins.
+        Several processes may ask at once: one builds, aside, and the others wait for it; where
+        files cannot be locked each builds, and one rename wins.
         ``progress`` allows a bar on a terminal's stderr once the work takes a while.
         ``device`` computes the mels; a store that is there already needs no GPU.
 
@@ -133,19 +136,35 @@ class Store:
             )
         try:
             _remove_litter(cache)
-            temporary = cache / f".build-{uuid.uuid4().hex}"
-            temporary.mkdir(parents=True)
-            try:
-                fill(temporary, corpus, mel, progress, device)
-                _publish(temporary, final)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            return cls(final)
+            cache.mkdir(parents=True, exist_ok=True)
+            with _alone(cache / f".lock-{final.name}"):
+                with contextlib.suppress(ValueError):
+                    return cls(final)  # of whom we waited for
+                temporary = cache / f".build-{uuid.uuid4().hex}"
+                temporary.mkdir()
+                try:
+                    fill(temporary, corpus, mel, progress, device)
+                    _publish(temporary, final)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                return cls(final)
         except OSError as error:
             raise UserError(
                 f"the data cache {cache} cannot be written ({error.strerror}): "
                 "set WG_CACHE_DIR to a folder with room"
             ) from error
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file, which goes away with who made it."""
+    with path.open("w") as lock:
+        with contextlib.suppress(OSError):  # of file systems that have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _key(corpus: Corpus, mel: MelConfig, device: MelDevice) -> str:
