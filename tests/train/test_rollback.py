@@ -174,6 +174,24 @@ def test_another_ranks_share_is_searched_too(tiny_config: Config, poison: Any) -
     assert "leave out the recordings" in mend
 
 
+def test_memory_that_runs_out_in_the_search_does_not_end_the_run_otherwise(
+    tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("sizes do not match")]
+
+    def fail(*_: Any) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr("wg.train.rollback.diagnose", fail)
+    job = build(Settings.from_config(tiny_config()))
+    batch = next(iter(job.data.stream()))
+    cause, mend = explain(job, batch, "why", lambda: torch.autocast("cpu", enabled=False))
+    assert cause.startswith("the cause is not known, memory ran out looking for it on ")
+    assert mend
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        explain(job, batch, "why", lambda: torch.autocast("cpu", enabled=False))
+
+
 def test_two_ranks_stop_together_and_the_record_is_whole(tiny_config: Config) -> None:
     """torchrun ends the other ranks when one fails: rank 0 must still be heard."""
     config = long(tiny_config, strategy={"adamw": {"lr": 1e30}, "ddp": {"ranks": 2}}, arm="two")

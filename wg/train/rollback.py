@@ -22,6 +22,7 @@ from wg.train.checkpoint import CorruptCheckpoint, SafeCheckpointIO
 from wg.train.data import SegmentStream
 from wg.train.diagnose import Finding, Level, diagnose, level
 from wg.train.guard import all_finite
+from wg.train.memory import ran_out
 from wg.train.parts import Batch
 from wg.train.settings import step_shape
 
@@ -75,10 +76,16 @@ def explain(job: Job, batch: Batch, why: str, autocast: Autocast) -> tuple[str, 
     guard, model = job.module.guard, job.module.model
     scale = guard.scale[1] if guard.scale and guard.last.overflow else 1.0
     part, finding = batch, Finding("none", "")
-    for part in _parts(job, batch):
-        finding = diagnose(model, part, job.module.sigma, autocast(), scale)
-        if finding.kind != "none":
-            break
+    try:
+        for part in _parts(job, batch):
+            finding = diagnose(model, part, job.module.sigma, autocast(), scale)
+            if finding.kind != "none":
+                break
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        # It takes a second model and no recomputation or compiler. The run ends as diverged still.
+        finding = Finding("none", "the cause is not known, memory ran out looking for it")
     facts = level(part[1], finding.items)
     where = f" {'in' if finding.items else 'on'} {facts.describe()}"
     where = "" if finding.kind == "weights" else where
