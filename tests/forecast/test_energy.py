@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -18,42 +17,75 @@ from wg.sweep.compose import configurations
 CPU = torch.device("cpu")
 
 
-def busy() -> None:
-    """10 ms of CPU time."""
-    end = time.process_time() + 0.01
-    while time.process_time() < end:
-        pass
+class Time:
+    """Clocks that only work moves: on a machine that others share, the real ones run between the
+    reading of a counter and that of the clock."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = 5.0, 3.0
+
+    def perf_counter(self) -> float:
+        return self.wall
+
+    monotonic = perf_counter
+
+    def process_time(self) -> float:
+        return self.cpu
+
+    def busy(self) -> None:
+        self.wall += 0.01
+        self.cpu += 0.01
+
+    def idle(self) -> None:
+        self.wall += 0.01
 
 
-def idle() -> None:
-    time.sleep(0.01)
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Time:
+    found = Time()
+    monkeypatch.setattr("wg.bench.gauge.time", found)
+    monkeypatch.setattr("wg.forecast.energy.time", found)
+    return found
 
 
 @pytest.mark.parametrize(
     ("work", "clock", "counter"),
-    [(busy, "cpu", time.process_time), (idle, "wall", time.perf_counter)],
+    [("busy", "cpu", "process_time"), ("idle", "wall", "perf_counter")],
 )
 def test_joules_for_a_second_of_the_clock(
-    work: Callable[[], None], clock: str, counter: Callable[[], float]
+    work: str, clock: str, counter: str, clocks: Time
 ) -> None:
     """A counter that gains 40 J in each second of the clock, from wherever it stands."""
-    source = Source("GPU", lambda: 1000 + 40 * counter())
-    found = of_steps(work, CPU, clock, EnergyMeter([source]), least=0.2)
-    assert found.a_second == pytest.approx(40, rel=0.1)
+    source = Source("GPU", lambda: 1000 + 40 * getattr(clocks, counter)())
+    found = of_steps(getattr(clocks, work), CPU, clock, EnergyMeter([source]), least=0.2)
+    assert found.a_second == pytest.approx(40)
     assert (found.metered, found.of) == (True, "1 GPU, with all processes on them")
 
 
-def test_energy_is_for_the_clock_that_counts() -> None:
+def test_energy_is_for_the_clock_that_counts(clocks: Time) -> None:
     """Waiting costs a package its watts too, and the hours here are CPU hours."""
-    source = Source("CPU package", lambda: 40 * time.perf_counter())
+    source = Source("CPU package", lambda: 40 * clocks.perf_counter())
 
     def half() -> None:
-        busy()
-        idle()
+        clocks.busy()
+        clocks.idle()
 
     found = of_steps(half, CPU, "cpu", EnergyMeter([source]), least=0.2)
-    assert found.a_second is not None
-    assert found.a_second > 70
+    assert found.a_second == pytest.approx(80)
+
+
+def test_steps_go_on_until_the_counters_have_moved(clocks: Time) -> None:
+    steps: list[float] = []
+
+    def step() -> None:
+        steps.append(clocks.wall)
+        clocks.idle()
+
+    counted = EnergyMeter([Source("GPU", clocks.perf_counter)])
+    of_steps(step, CPU, "wall", counted, least=0.095)
+    assert len(steps) == 10
+    of_steps(step, CPU, "wall", counted, least=0.0)
+    assert len(steps) == 11
 
 
 def test_no_step_is_made_without_a_meter() -> None:
@@ -68,7 +100,7 @@ def test_no_step_is_made_without_a_meter() -> None:
 def test_a_meter_that_fails_on_the_way_leaves_the_energy_unknown() -> None:
     readings = [1.0]
     counted = EnergyMeter([Source("GPU", readings.pop)])
-    found = of_steps(idle, CPU, "wall", counted, least=0.01)
+    found = of_steps(lambda: None, CPU, "wall", counted, least=0.0)
     assert (found.a_second, found.metered) == (None, False)
     assert "its counters failed (IndexError" in found.of
 
