@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from wg.console import console
 from wg.errors import EXIT_USER_ERROR, UserError, nearest
+from wg.files import read_settings_file
 from wg.sweep.paths import conf_dir
 
 _PATH = click.Path(path_type=Path)
@@ -80,7 +80,7 @@ def check(
     if json_file is not None:
         check_target(json_file)  # now: decoding a corpus takes minutes
     kind = "ljspeech" if recognise(path) == "ljspeech" else "folder"
-    config = _yaml(f"data/{kind}.yaml")
+    config = read_settings_file(conf_dir() / f"data/{kind}.yaml")
     if kind == "ljspeech" and sampling_rate is None:
         sampling_rate = config["sampling_rate"]
     share = config["held_out"] if held_out is None else held_out
@@ -95,7 +95,8 @@ def check(
     )
     expected = Expected(
         sampling_rate=sampling_rate,
-        segment_length=segment_length or _yaml("train.yaml")["segment_length"],
+        segment_length=segment_length
+        or read_settings_file(conf_dir() / "train.yaml")["segment_length"],
         held_out=share,
         held_out_min_seconds=held_out_min_seconds,
         resample=resample,
@@ -123,12 +124,6 @@ def check(
         sys.exit(EXIT_USER_ERROR)
 
 
-def _yaml(name: str) -> dict[str, Any]:
-    values = yaml.safe_load((conf_dir() / name).read_text())
-    assert isinstance(values, dict)
-    return values
-
-
 @data.command()
 @click.argument("name", required=False)
 @click.option("-o", "--out", type=_PATH, default=Path("data"), show_default=True,
@@ -153,7 +148,7 @@ def fetch(
     source = SOURCES[name]
     _say(f"{source.title}; licence: {source.licence}")
     folder = run(source, out, url=url, file=file, keep=keep_archive, say=_say)
-    config = _yaml(f"data/{source.data}.yaml")
+    config = read_settings_file(conf_dir() / f"data/{source.data}.yaml")
     where = "" if Path(config["path"]) == folder else f" data.path={folder}"
     click.echo(f"train on it: wg train data={source.data}{where}")
 

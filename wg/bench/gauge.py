@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from wg.bench.switches import Switches
-from wg.train.memory import peak_memory
+from wg.errors import UserError
+from wg.train.memory import peak_memory, ran_out
 
 CPU_SIDE, GPU_SIDE = 1024, 8192  # of the square matrices: 4 MB and 256 MB each
 
@@ -38,6 +39,16 @@ def seconds(work: Callable[[], None], device: torch.device) -> Seconds:
     work()
     synchronize(device)
     return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def refusal(error: Exception) -> str:
+    """Why what is asked for cannot be measured here, from within an ``except``. Errors: ``error``
+    itself where that is neither a user's mistake nor a want of memory."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, RuntimeError) and ran_out(error):
+        return f"does not fit: {str(error).splitlines()[0]}"
+    raise error
 
 
 def synchronize(device: torch.device) -> None:

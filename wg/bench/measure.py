@@ -20,7 +20,7 @@ import torch
 
 from wg.bench.agree import Tolerance, agreement, tolerance, trace
 from wg.bench.batch import Batch, make_batch
-from wg.bench.gauge import Gemm, Peak, Seconds, clock_of, seconds
+from wg.bench.gauge import Gemm, Peak, Seconds, clock_of, refusal, seconds
 from wg.bench.peer import PeerStep
 from wg.bench.step import OwnStep, Step, settings_of, shape
 from wg.bench.variants import PEER, PLAIN, Variant
@@ -31,7 +31,6 @@ from wg.flow.grow import starting_flows
 from wg.flow.waveglow import nll
 from wg.flow.width import share_of
 from wg.train.build import resolve_device
-from wg.train.memory import ran_out
 from wg.train.prepare import flow_config
 from wg.train.settings import Settings
 
@@ -177,12 +176,8 @@ def main(task: Path, result: Path) -> None:
                 wanted["repeats"],
                 lambda done: print(f"{PROGRESS}{done}", flush=True),
             )
-    except UserError as error:
-        found = {"refused": str(error)}
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        found = {"refused": f"does not fit: {str(error).splitlines()[0]}"}
+    except (UserError, RuntimeError) as error:
+        found = {"refused": refusal(error)}
     result.write_text(json.dumps(found))
 
 

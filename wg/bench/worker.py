@@ -22,11 +22,10 @@ from typing import Any
 import torch
 
 from wg.bench.batch import make_batch
-from wg.bench.gauge import Gemm, clock_of, seconds
+from wg.bench.gauge import Gemm, clock_of, refusal, seconds
 from wg.bench.measure import WARM_UP, run, steps_of_a_repetition
 from wg.bench.step import OwnStep, settings_of
 from wg.errors import UserError
-from wg.train.memory import ran_out
 from wg.train.workload import Phase, Workload, workload
 
 ANSWER = "wg-bench-arm "  # before what is for the parent; libraries may print, too
@@ -116,12 +115,8 @@ def main(task: Path) -> None:
         _say({"ready": arm.facts()})
         for _ in sys.stdin:
             _say({"turn": arm.turn()})
-    except UserError as error:
-        _say({"refused": str(error)})
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        _say({"refused": f"does not fit: {str(error).splitlines()[0]}"})
+    except (UserError, RuntimeError) as error:
+        _say({"refused": refusal(error)})
 
 
 def _say(answer: Mapping[str, Any]) -> None:

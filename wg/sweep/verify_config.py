@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from wg.audio.split import held_out_count
 from wg.errors import UserError
+from wg.files import read_settings_file
 from wg.measure.clock import headline, headline_kind
 from wg.measure.record import Event, last_clock
 from wg.measure.target import Target
@@ -166,7 +165,7 @@ def frozen_target(name: str) -> dict[str, float] | None:
     path = conf_dir() / "target" / f"{name}.yaml"
     if Path(name).name != name or not path.is_file():
         return None
-    target = Target.from_mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    target = Target.from_mapping(read_settings_file(path))
     return dict(target.to_dict()["conditions"]) if target else {}
 
 

@@ -111,24 +111,21 @@ class SegmentStream(IterableDataset):
     ) -> tuple[Tensor, Tensor]:
         """Start number ``pick`` of the pool, or another when that one is silent."""
 
-        def at(pick: int) -> tuple[Tensor, Tensor]:
+        def place(pick: int) -> tuple[int, int, int]:
             j, frame = pool.place(pick)
-            return self._segment(self.store.train[j], frame, T)
+            return self.store.train[j], frame, T
 
-        def level(pick: int) -> float:
-            j, frame = pool.place(pick)
-            return self._level(self.store.train[j], frame, T)
-
-        if self.silence_db is None or level(pick) >= self.silence_db:
-            return at(pick)
-        # Of this position in this batch, whichever rank or worker makes it.
-        rng = np.random.default_rng([self.plan.base.seed, step, REDRAW, position])
-        tried = [pick]
-        for other in map(int, pool.draw(rng, TRIES)):
-            tried.append(other)
-            if level(other) >= self.silence_db:
-                return at(other)
-        return at(max(tried, key=level))
+        if self.silence_db is None:
+            return self._segment(*place(pick))
+        levels = {pick: self._level(*place(pick))}
+        if levels[pick] < self.silence_db:
+            # Of this position in this batch, whichever rank or worker makes it.
+            rng = np.random.default_rng([self.plan.base.seed, step, REDRAW, position])
+            for other in map(int, pool.draw(rng, TRIES)):
+                levels[other] = self._level(*place(other))
+                if levels[other] >= self.silence_db:
+                    break
+        return self._segment(*place(max(levels, key=levels.__getitem__)))
 
     def _noise(self, d: float, step: int, position: int, T: int) -> Tensor:
         rng = np.random.default_rng([self.plan.base.seed, step, NOISE, position])
@@ -154,21 +151,22 @@ class SegmentStream(IterableDataset):
         )
 
     def _level(self, i: int, frame: int, T: int) -> float:
-        """Of a segment, padded as it is trained on; from where it is stored, wherever it is held:
-        the same on every device, and no wait for one."""
-        start = frame * self.hop
-        audio = self.store.audio(i, start, min(start + T, self.store.n_samples(i)))
-        return level_dbfs(torch.nn.functional.pad(audio, (0, T - len(audio))))
+        """Of a segment as it is trained on; from where it is stored, wherever it is held: the same
+        on every device, and no wait for one."""
+        return level_dbfs(self._audio(self.store, i, frame, T))
 
     def _segment(self, i: int, frame: int, T: int) -> tuple[Tensor, Tensor]:
-        start, F = frame * self.hop, T // self.hop + 1
-        audio = self.source.audio(i, start, min(start + T, self.store.n_samples(i)))
+        F = T // self.hop + 1
         mel = self.source.mel(i, frame, F)
-        if len(audio) < T:
-            audio = torch.nn.functional.pad(audio, (0, T - len(audio)))
         if mel.shape[1] < F:
             mel = torch.nn.functional.pad(mel, (0, F - mel.shape[1]), value=MEL_FLOOR)
-        return mel, audio
+        return mel, self._audio(self.source, i, frame, T)
+
+    def _audio(self, source: Store | Held, i: int, frame: int, T: int) -> Tensor:
+        """(T,), silence beyond the end of the utterance."""
+        start = frame * self.hop
+        audio = source.audio(i, start, min(start + T, self.store.n_samples(i)))
+        return torch.nn.functional.pad(audio, (0, T - len(audio))) if len(audio) < T else audio
 
 
 class SegmentData(L.LightningDataModule):
