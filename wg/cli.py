@@ -15,7 +15,7 @@ from wg.cli_check import verify
 from wg.cli_data import data
 from wg.cli_plan import plan
 from wg.cli_sweep import sweep
-from wg.errors import EXIT_USER_ERROR, UserError
+from wg.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 _PATH = click.Path(path_type=Path)
 
@@ -75,6 +75,7 @@ def _train_help() -> str:
     lines += [
         "",
         "  --cfg job shows the resolved configuration (it does not check it).",
+        "  --config-dir DIR looks in DIR/recipe, DIR/data and so on too.",
     ]
     return "\n".join(lines)
 
@@ -301,4 +302,4 @@ def main() -> None:
         sys.exit(EXIT_USER_ERROR)
     except (click.Abort, KeyboardInterrupt):
         click.echo("wg: interrupted", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)

@@ -50,6 +50,8 @@ class Numbers(click.ParamType):
 @click.option("--measure", is_flag=True,
               help="Make a few real steps here, of the first run, and read the meter of energy, "
               "where there is one.")  # fmt: skip
+@click.option("--config-dir", type=click.Path(path_type=Path),
+              help="Your own folder with recipe/, data/ and so on, as for wg train.")  # fmt: skip
 @click.option("--json", "out", type=click.Path(path_type=Path), help="File to write it to.")
 def plan(
     overrides: tuple[str, ...],
@@ -64,6 +66,7 @@ def plan(
     price_here: float | None,
     watts: float | None,
     measure: bool,
+    config_dir: Path | None,
     out: Path | None,
 ) -> None:
     """The FLOPs, memory, hours, energy and money of a run, or with -m of a sweep, here and on
@@ -81,6 +84,7 @@ def plan(
     from wg.forecast.run import plan as run
     from wg.forecast.run import to_json
     from wg.forecast.show import show
+    from wg.sweep.compose import beside
 
     names = [] if hardware == "none" else hardware.split(",")
     if price is not None and not names:
@@ -96,7 +100,13 @@ def plan(
     )
     command = shlex.join(["wg", *sys.argv[1:]])
     found = run(
-        overrides, command, named(names, watts), gpus, assumed, sweep=multirun, measure=measure
+        [*overrides, *beside(config_dir)],
+        command,
+        named(names, watts),
+        gpus,
+        assumed,
+        sweep=multirun,
+        measure=measure,
     )
     show(found, console())
     if out is not None:

@@ -22,9 +22,18 @@ def sweep() -> None:
               "effects aliased; leave-one-out: all, none, and all but one.")  # fmt: skip
 @click.option("--runs", type=int,
               help="Recipes of a fraction, a power of two [least of resolution IV].")  # fmt: skip
+@click.option("--config-dir", type=click.Path(path_type=Path),
+              help="A folder of your own with recipe/NAME.yaml, as for wg train.")  # fmt: skip
 @click.option("-o", "--out", required=True, metavar="sweeps/X.yaml",
               type=click.Path(path_type=Path), help="File to write.")  # fmt: skip
-def design(recipe: str, strategies: str | None, kind: str, runs: int | None, out: Path) -> None:
+def design(
+    recipe: str,
+    strategies: str | None,
+    kind: str,
+    runs: int | None,
+    config_dir: Path | None,
+    out: Path,
+) -> None:
     """Write the sweep that tells what each strategy of a recipe contributes.
 
     Its runs are the recipe with some of its strategies, all else equal; `wg report` finds the
@@ -33,7 +42,7 @@ def design(recipe: str, strategies: str | None, kind: str, runs: int | None, out
     from wg.sweep.design import write_design
 
     names = None if strategies is None else [s.strip() for s in strategies.split(",") if s.strip()]
-    write_design(recipe, names, kind, runs, out, say=click.echo)  # type: ignore[arg-type]  # click checked
+    write_design(recipe, names, kind, runs, out, click.echo, config_dir)  # type: ignore[arg-type]  # click checked
 
 
 @sweep.command()

@@ -13,7 +13,7 @@ from wg.cli import cli
 from wg.errors import UserError
 from wg.forecast.energy import Energy
 from wg.forecast.here import Here, solved
-from wg.sweep.compose import configurations
+from wg.sweep.compose import beside, configurations
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_a_sweep_is_what_train_would_run() -> None:
     ]
     more = configurations(["model=tiny,small", "strategy=[],[bf16]", "seed=3"], sweep=True)
     assert [r["arm"] for r in more] == [
-        f"nvidia model={m}{s}" for m in ("tiny", "small") for s in ("", " +[bf16]")
+        f"nvidia{s} model={m}" for m in ("tiny", "small") for s in ("", " +[bf16]")
     ]
 
 
@@ -175,3 +175,23 @@ def test_two_steps_tell_two_rates() -> None:
     efficiency, bandwidth = solved(steps, 1e11, 1e10)
     assert bandwidth == 1e10
     assert efficiency == pytest.approx(4e10 / 1e11 / (steps[0]["seconds"] - 0.09))
+
+
+def test_recipes_of_ones_own_are_planned_and_taken_apart(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /strategy/clip\n  - _self_\nrecipe: mine\n"
+    )
+    found = configurations(["recipe=mine", "model=tiny", *beside(tmp_path)])[0]
+    assert (found["arm"], list(found["strategy"])) == ("mine model=tiny", ["clip"])
+    done = CliRunner().invoke(cli, ["plan", "recipe=mine", "model=tiny", "--hardware", "none"])
+    assert "there is no recipe 'mine'" in str(done.exception)
+    out = tmp_path / "parts.yaml"
+    told = CliRunner().invoke(
+        cli, ["sweep", "design", "--recipe", "mine", "-o", str(out), "--strategies", "clip,ema",
+              "--config-dir", str(tmp_path)],
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert "4 recipes x 3 seeds" in told.output
+    with pytest.raises(UserError, match="nowhere is no directory"):
+        beside(tmp_path / "nowhere")

@@ -16,7 +16,7 @@ from wg.plan import StrategyConflict
 from wg.sweep import rundir
 from wg.sweep.launch import _FOREIGN, launch
 from wg.sweep.planned import FILE, note_planned, read_planned
-from wg.sweep.rundir import arm_name, prepare, runs_in
+from wg.sweep.rundir import arm_name, check_overrides, prepare, runs_in
 from wg.train.run import read_settings
 
 Config = Callable[..., dict[str, Any]]
@@ -45,6 +45,40 @@ def test_a_run_is_found_however_its_settings_are_spelt(tiny_config: Config) -> N
     assert prepare(tiny_config(strategy=spelt), []) == first
     assert prepare(tiny_config(strategy={**spelt, "clip": {"max_norm": 9}}), []) != first
     assert prepare(tiny_config(strategy=spelt, seed=1), []) != first
+
+
+def test_seeds_are_one_arm_in_whatever_order_they_were_asked_for(tiny_config: Config) -> None:
+    """Names once kept the order of the command line: an old sweep's spelling stays its arm's."""
+    old = ["model=tiny", "data.held_out=2", "strategy=[ema,bf16]"]
+    first = prepare(tiny_config(), old)
+    about = json.loads((first / "run.json").read_text())
+    planned = first.parent / FILE
+    renamed = "nvidia model=tiny data.held_out=2 +[ema,bf16]"
+    assert about["arm"] == "nvidia +[bf16,ema] data.held_out=2 model=tiny"
+    planned.write_text(planned.read_text().replace(about["arm"], renamed))
+    second = prepare(tiny_config(seed=1), ["strategy=[bf16,ema]", "model=tiny", "data.held_out=2"])
+    assert json.loads((second / "run.json").read_text())["arm"] == renamed
+    third = prepare(tiny_config(seed=1), ["strategy=[bf16]", "model=tiny", "data.held_out=2"])
+    assert json.loads((third / "run.json").read_text())["arm"] != renamed
+    named = prepare(tiny_config(arm="tiny model", seed=2), [])
+    assert json.loads((named / "run.json").read_text())["arm"] == "tiny model"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("recipe=[fast,nvidia]", "one recipe: choose one, or .* -m recipe=fast,nvidia"),
+        ("model=[tiny,small]", "a run has one model"),
+        ("+sweep=[demo,lasting]", "a run has one sweep"),
+        ("strategy=[ema,bf16,ema]", "lists strategy 'ema' twice"),
+    ],
+)
+def test_lists_that_mean_nothing_are_refused(
+    tiny_config: Config, override: str, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        prepare(tiny_config(), ["seed=0", override])
+    check_overrides(["strategy=[ema,bf16]", "recipe=fast", "~strategy.clip", "snapshots.also=[1]"])
 
 
 def test_metrics_are_no_part_of_a_run_and_the_newest_list_counts(tiny_config: Config) -> None:
@@ -185,6 +219,13 @@ def test_what_never_started_is_begun_by_the_code_that_begins_it(
         ),
         (["recipe=fast", "strategy.adamw.lr=2", "logger.mode=online"], "fast adamw.lr=2"),
         (["segment_length=8000", "target=demo"], "fast segment_length=8000"),
+        # One name, whatever the order on the command line.
+        (["model=tiny", "strategy=[ema,bf16]"], "fast +[bf16,ema] model=tiny"),
+        (["strategy=[bf16,ema]", "model=tiny"], "fast +[bf16,ema] model=tiny"),
+        (
+            ["strategy.ema.decay=0.9", "data=folder", "+strategy=bf16"],
+            "fast data=folder +strategy=bf16 ema.decay=0.9",
+        ),
     ],
 )
 def test_arms_are_named_by_what_changes_the_recipe(overrides: list[str], name: str) -> None:

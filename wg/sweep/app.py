@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from wg.console import console
-from wg.errors import EXIT_USER_ERROR, UserError, nearest
+from wg.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError, nearest
+from wg.files import read_json
 from wg.strategies import all_strategies
 from wg.sweep.launch import launch
 from wg.sweep.paths import conf_dir
@@ -46,6 +47,7 @@ def _run(config: DictConfig, overrides: Sequence[str]) -> Outcome:
         if stopping():
             return Outcome(arm, seed, "not started", None)
         run_dir = prepare(plain, overrides)
+        arm = str(read_json(run_dir / "run.json")["arm"])  # as its sweep spells it
         settings = Settings.from_config(plain)
         return launch(run_dir, arm, seed, settings.plan().ranks.n, settings.threads)
     except UserError as e:
@@ -72,6 +74,12 @@ def train(arguments: Sequence[str]) -> int:
             hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(job)()
         except (HydraException, OmegaConfBaseException) as e:
             raise UserError(sentence_of(e)) from None
+        except ValueError as e:  # of Hydra's own flags
+            if not str(e).startswith("Only one of --run"):
+                raise
+            raise UserError(
+                "--cfg and --info are of one run and go without -m: leave -m out."
+            ) from None
         except OSError as e:
             if not str(e.filename or "").endswith(".hydra"):
                 raise
@@ -87,7 +95,7 @@ def train(arguments: Sequence[str]) -> int:
     results = {o.result for o in outcomes}
     if interrupted or "interrupted" in results:
         print("interrupted: the same command again goes on where it stopped", flush=True)
-        return 130
+        return EXIT_INTERRUPTED
     return EXIT_USER_ERROR if "refused" in results else int("failed" in results)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wg.errors import UserError
 from wg.sweep.app import sentence_of
 from wg.sweep.paths import conf_dir
-from wg.sweep.rundir import arm_name
+from wg.sweep.rundir import arm_name, check_overrides
 
 Composed = dict[str, Any]
 
@@ -35,6 +36,18 @@ def configurations(overrides: Sequence[str], sweep: bool = False) -> list[Compos
         raise UserError(sentence_of(e)) from None
 
 
+def beside(folder: Path | None) -> list[str]:
+    """The override that has Hydra look in ``folder`` too, as ``wg train --config-dir`` does.
+
+    Errors: UserError when there is no such folder.
+    """
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {folder} is no directory.")
+    return [f'hydra.searchpath=["file://{folder.resolve()}"]']
+
+
 def _jobs(overrides: list[str]) -> list[list[str]]:
     """Every job's overrides, as Hydra's own sweeper splits them."""
     parser = OverridesParser.create()
@@ -52,6 +65,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 
 def _resolved(overrides: list[str]) -> Composed:
+    check_overrides(overrides)
     config = compose("train", overrides)
     assert isinstance(config, DictConfig)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -14,7 +14,7 @@ from wg.errors import UserError, nearest
 from wg.files import write_atomic
 from wg.measure.design import Design, fractional_factorial, full_factorial, leave_one_out
 from wg.strategies import beside_defaults, known_strategy
-from wg.sweep.compose import configurations
+from wg.sweep.compose import beside, configurations
 from wg.sweep.paths import conf_dir
 from wg.train.settings import Settings
 
@@ -55,6 +55,7 @@ def write_design(
     runs: int | None,
     out: Path,
     say: Callable[[str], None] = print,
+    config_dir: Path | None = None,
 ) -> None:
     """Write the sweep file ``out`` and say how many runs it is and what it cannot tell apart.
 
@@ -64,7 +65,7 @@ def write_design(
         raise UserError(f"-o {out}: a sweep is a YAML file, such as sweeps/{recipe}_parts.yaml.")
     if out.exists():
         raise UserError(f"{out} exists: delete it, or give another name with -o.")
-    parts = take_apart(recipe, strategies, kind, runs)
+    parts = take_apart(recipe, strategies, kind, runs, config_dir)
     write_atomic(out, sweep_file(parts, out.stem).encode())
     n = len(parts.design.rows)
     say(f"{out}: {_what(parts.design)}, {n} recipes x {len(SEEDS)} seeds = {n * len(SEEDS)} runs")
@@ -75,21 +76,30 @@ def write_design(
 
 
 def take_apart(
-    recipe: str, strategies: Sequence[str] | None, kind: Kind, runs: int | None = None
+    recipe: str,
+    strategies: Sequence[str] | None,
+    kind: Kind,
+    runs: int | None = None,
+    config_dir: Path | None = None,
 ) -> Parts:
     """The design of ``strategies`` (None: all of the recipe's) with the recipe's own settings.
     Strategies of the recipe that are not named stay in every row; a named one that the recipe
-    lacks enters with its defaults.
+    lacks enters with its defaults. ``config_dir``: a folder with recipes of the user's own.
 
     Errors: UserError for an unknown recipe or strategy, a design that does not exist, and a row
     that cannot be trained, such as two strategies that conflict.
     """
-    options = [p.stem for p in (conf_dir() / "recipe").glob("*.yaml")]
+    look = beside(config_dir)
+    folders = [conf_dir(), *([config_dir] if config_dir else [])]
+    options = [p.stem for folder in folders for p in (folder / "recipe").glob("*.yaml")]
     if recipe not in options:
         raise UserError(f"there is no recipe '{recipe}'; {nearest(recipe, options)}")
     for name in strategies or ():
         known_strategy(name)
-    (whole,), (plain,) = configurations([f"recipe={recipe}"]), configurations(["recipe=nvidia"])
+    (whole,), (plain,) = (
+        configurations([f"recipe={recipe}", *look]),
+        configurations(["recipe=nvidia"]),
+    )
     # Rows say what the recipe sets of a strategy, and leave its defaults to it.
     own = {n: beside_defaults(n, s) for n, s in whole["strategy"].items()}
     names = list(own) if strategies is None else list(strategies)

@@ -18,18 +18,21 @@ from wg.fields import fit
 from wg.files import read_json, read_settings_file, write_atomic, write_json
 from wg.measure.record import read_events
 from wg.strategies import recipe_with_defaults
-from wg.sweep.planned import note_planned
+from wg.sweep.planned import note_planned, read_planned
 from wg.train.settings import Settings, identity
 
+# Groups of configurations that a run has one of; conf/strategy alone is a list.
+_ONE = ("recipe", "model", "data", "target", "logger", "sweep")
 # Overrides that say nothing about the recipe, so they are left out of an arm's name.
 _NOT_ARM = {"seed", "recipe", "out", "arm", "sweep", "debug", "logger", "target", "hydra"}
 
 
 def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
-    """The arm: its given name, or the recipe and what the command line changed about it."""
+    """The arm: its given name, or the recipe and what the command line changed about it, in one
+    order whatever the order on the command line: strategies first, then settings by name."""
     if config.get("arm"):
         return str(config["arm"])
-    changes = []
+    strategies, changes = [], []
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
         group = key.split(".", 1)[0].split("/", 1)[0]
@@ -38,10 +41,41 @@ def arm_name(config: Mapping[str, Any], overrides: Sequence[str]) -> str:
         if override in ("strategy=[]", "strategy="):
             continue
         if override.startswith("++strategy={"):
-            changes += _row(override)
+            strategies += _row(override)
+        elif override.startswith("strategy="):
+            strategies.append(_listed(override))
+        else:
+            changes.append((key, override.replace("strategy.", "")))
+    return " ".join([str(config["recipe"]), *strategies, *(c for _, c in sorted(changes))])
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """What Hydra takes and wg does not mean.
+
+    Errors: UserError for a list where one choice is to be made, which Hydra would merge under the
+    last one's name, and for a strategy that is listed twice.
+    """
+    for override in overrides:
+        parsed = OverridesParser.create().parse_override(override)
+        key, value = parsed.key_or_group, parsed.value()
+        if not isinstance(value, list):
             continue
-        changes.append(override.replace("strategy=", "+").replace("strategy.", ""))
-    return " ".join([str(config["recipe"]), *changes])
+        if key in _ONE:
+            given = ",".join(map(str, value))
+            raise UserError(
+                f"{override} names {len(value)} and a run has one {key}: choose one, or make a "
+                f"run of each with wg train -m {key}={given}."
+            )
+        if key == "strategy" and (twice := [n for n in value if value.count(n) > 1]):
+            raise UserError(f"{override} lists strategy '{twice[0]}' twice: once is all of it.")
+
+
+def _listed(override: str) -> str:
+    """``strategy=[b,a]`` as ``+[a,b]``: order never matters."""
+    value = OverridesParser.create().parse_override(override).value()
+    if not isinstance(value, list):
+        return f"+{value}"
+    return f"+[{','.join(sorted(map(str, value)))}]"
 
 
 def _row(override: str) -> list[str]:
@@ -61,13 +95,16 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
 
     Raises :class:`UserError` when the configuration cannot be run at all.
     """
-    arm = arm_name(config, overrides)
+    check_overrides(overrides)
+    out, arm = Path(str(config["out"])).resolve(), arm_name(config, overrides)
+    if not config.get("arm"):
+        arm = _as_its_seeds(out, arm)
     config = {**config, "arm": arm}
     settings = Settings.from_config(config)
     settings.plan()
     key = identity(config)
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", arm).strip("-").lower()[:48]
-    out, start = Path(str(config["out"])).resolve(), f"{slug}-s{settings.seed}-"
+    start = f"{slug}-s{settings.seed}-"
     run_dir = out / f"{start}{key}"
     if not run_dir.exists():  # others are read only then
         run_dir = _spelt_otherwise(out, start, config) or run_dir
@@ -104,6 +141,23 @@ def prepare(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         },
     )
     return run_dir
+
+
+def _as_its_seeds(out: Path, arm: str) -> str:
+    """``arm`` as the sweep in ``out`` has it already: names once kept the order of the command
+    line, and an arm's seeds belong together."""
+    rows = read_planned(out)[0] or [about for _, about in runs_in(out)]
+    others = (str(row.get("arm")) for row in rows)
+    return next((a for a in others if _parts(a) == _parts(arm)), arm)
+
+
+def _parts(arm: str) -> list[str]:
+    """What makes an arm, in whatever order its name has it."""
+    parts = []
+    for part in arm.split(" "):
+        plain = part.startswith("+[") and part.endswith("]") and "(" not in part
+        parts.append(f"+[{','.join(sorted(part[2:-1].split(',')))}]" if plain else part)
+    return sorted(parts)
 
 
 def _spelt_otherwise(out: Path, start: str, config: Mapping[str, Any]) -> Path | None:
