@@ -297,6 +297,34 @@ def test_a_mistake_under_ddp_is_told_once(wg: Command, tmp_path: Path, corpus_di
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("wg: strategy.ddp.backend=nccl needs GPUs") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "ChildFailedError" not in done.stderr
+
+
+def test_flags_of_one_run_are_told_to_a_sweep(wg: Command) -> None:
+    done = wg("train", "-m", "recipe=fast,nvidia", *SMOKE, "--cfg", "job")
+    assert done.returncode == 2
+    assert done.stderr == "wg: --cfg and --info are of one run and go without -m: leave -m out.\n"
+
+
+@pytest.mark.parametrize("module", [["wg.train"], ["wg.train.torchrun", "2"]])
+def test_ctrl_c_while_modules_are_imported_ends_in_no_traceback(
+    tmp_path: Path, module: list[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *module, "nowhere"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
 
 
 def test_a_corrupt_checkpoint_is_told_and_nothing_is_lost(

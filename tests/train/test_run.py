@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from wg.measure.record import read_events, status
 from wg.sweep.rundir import prepare
 from wg.train.build import build
-from wg.train.run import _run, main
+from wg.train.run import _reason, _run, main
 from wg.train.settings import Settings
 
 Config = Callable[..., dict[str, Any]]
@@ -65,7 +66,7 @@ def test_a_reader_that_goes_away_does_not_stop_it(tiny_config: Config) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "wg.train.run", str(run_dir)],
+        [sys.executable, "-m", "wg.train", str(run_dir)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=write, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
@@ -78,3 +79,12 @@ def test_a_reader_that_goes_away_does_not_stop_it(tiny_config: Config) -> None:
 def test_silent_segments_are_left_out_by_config(tiny_config: Config) -> None:
     job = build(Settings.from_config(tiny_config(data={"silence_db": -60.0})))
     assert job.data.train_dataloader().dataset.silence_db == -60.0
+
+
+def test_memory_that_does_not_suffice_is_told_with_its_mend() -> None:
+    """Of the CPU's allocator and of CUDA's."""
+    with pytest.raises(RuntimeError) as cpu:
+        torch.empty(1 << 60)
+    for error in (cpu.value, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")):
+        assert _reason(error).startswith("out of memory: take fewer segments (batch_size")
+    assert _reason(RuntimeError("a bug")) == "RuntimeError: a bug"

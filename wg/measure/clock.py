@@ -42,7 +42,7 @@ class Clock:
         self._totals: Totals = {
             s: {"wall": 0.0, "cpu": 0.0, **((earlier or {}).get(s, {}))} for s in SECTIONS
         }
-        self._synchronize = synchronize
+        self.synchronize = synchronize
         self._stack: list[str] = []
         self._last = _now()
         self._lock = threading.Lock()  # a reader must not come between a sum and its stack
@@ -50,7 +50,7 @@ class Clock:
     def _wait(self) -> None:
         """For queued work of the section on top of the stack."""
         if self._stack:
-            self._synchronize()
+            self.synchronize()
 
     def _settle(self) -> None:
         """Charge the time since the last change to the section on top of the stack."""

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from wg.commit import code_commit
-from wg.errors import EXIT_USER_ERROR
+from wg.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from wg.files import read_json, read_settings_file
 from wg.measure.record import Event, read_events, scores, status
 from wg.sweep.session import Outcome, Result, known_to_the_session, stopping
@@ -39,10 +39,9 @@ def launch(run_dir: Path, arm: str, seed: int, ranks: int, threads: int) -> Outc
         print(f"[{arm} s{seed}] finished before: skipped ({_short(run_dir)}{note})", flush=True)
         return Outcome(arm, seed, "skipped", where)
     env = own_environment(threads)
-    command = [sys.executable, "-m"]
+    command = [sys.executable, "-m", "wg.train", where]
     if ranks > 1:
-        command += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"]
-    command += ["wg.train.run", where]
+        command = [sys.executable, "-m", "wg.train.torchrun", str(ranks), where]
     process = subprocess.Popen(command, env=env)
     with known_to_the_session(process):
         code = process.wait()
@@ -56,8 +55,7 @@ def own_environment(threads: int) -> dict[str, str]:
 
 
 def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result, str, str]:
-    """(result, run directory, reason) from this attempt's events and its exit code: torchrun
-    reports whatever its workers' codes were as its own 1."""
+    """(result, run directory, reason) from this attempt's events and its exit code."""
     where = str(run_dir)
     ends = [e for e in read_events(run_dir)[before:] if e["event"] == "end"]
     end = ends[-1] if ends else {"status": "failed", "reason": ""}
@@ -68,7 +66,11 @@ def _verdict(run_dir: Path, before: int, code: int, ranks: int) -> tuple[Result,
     if ranks > 1 and end["status"] == "interrupted" and not stopping():
         # Nobody asked for it: torchrun stops the ranks that are left when one of them dies.
         return "failed", where, "another of its ranks ended; the same command resumes it"
-    if end["status"] == "interrupted" or code in (130, -signal.SIGINT, -signal.SIGTERM):
+    if end["status"] == "interrupted" or code in (
+        EXIT_INTERRUPTED,
+        -signal.SIGINT,
+        -signal.SIGTERM,
+    ):
         return "interrupted", where, end["reason"]
     return "failed", where, end["reason"] or f"exit code {code}; see {where}/log.txt"
 

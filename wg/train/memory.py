@@ -58,11 +58,11 @@ def available_memory() -> int:
 
 # Of libraries whose own words reach us: cuDNN tries its algorithms, and tells of the last failure
 # that none was found; cuBLAS has a code.
-_RAN_OUT = ("out of memory", "unable to find an engine", "ALLOC_FAILED")
+_RAN_OUT = ("out of memory", "can't allocate memory", "unable to find an engine", "ALLOC_FAILED")
 
 
 def ran_out(error: RuntimeError) -> bool:
-    """Whether it says that a GPU's memory did not suffice."""
+    """Whether it says that memory, a GPU's or the machine's, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in _RAN_OUT)

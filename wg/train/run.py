@@ -1,4 +1,4 @@
-"""One run directory, one process (or one a rank): ``python -m wg.train.run RUN_DIR``.
+"""One run directory, one process (or one a rank): ``python -m wg.train RUN_DIR``.
 
 config.yaml   the resolved configuration: the whole input
 run.json      its identity: id, arm, seed, the command that made it
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from wg.errors import EXIT_USER_ERROR, UserError
+from wg.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from wg.files import read_json, read_settings_file
 from wg.measure.clock import Clock, headline_kind
 from wg.measure.mirror import WandbMirror
@@ -38,12 +38,12 @@ from wg.train.checkpoint import newest
 from wg.train.energy import meter_of
 from wg.train.facts import start_facts
 from wg.train.ledger import ledger
+from wg.train.memory import ran_out
 from wg.train.prepare import prepare
 from wg.train.recorder import LEDGER_EVERY, Recorder
 from wg.train.rollback import link_final
 from wg.train.settings import Settings
 
-EXIT_INTERRUPTED = 130
 # How the reason of such an end begins: reports count it as an outcome of the recipe.
 DIVERGED = "diverged: "
 _GRACE = 10.0  # seconds
@@ -82,13 +82,14 @@ def _run(run_dir: Path, rank: int) -> int:
         # By another command, after this one had looked and before it had the lock.
         say("finished meanwhile: skipped")
         return 0
-    clock = Clock(last_clock(earlier), _synchronize(settings))
+    clock = Clock(last_clock(earlier))
     record = Record(run_dir) if rank == 0 else None
     say(f"run directory {run_dir}")
     status, reason = "failed", ""
     started = False
     stand: dict[str, Any] = {}
     try:
+        clock.synchronize = _synchronize(settings)
         with clock("init"):
             job = build(settings, begun=newest(run_dir / "checkpoint") is not None)
             if record is not None:
@@ -112,7 +113,7 @@ def _run(run_dir: Path, rank: int) -> int:
     except KeyboardInterrupt:
         status, reason = "interrupted", "stopped at once"
     except Exception as e:
-        reason = f"{type(e).__name__}: {e}"
+        reason = _reason(e)
         say.keep(traceback.format_exc())
         say(f"failed: {reason} (the traceback is in {say.path})")
     finally:
@@ -123,6 +124,16 @@ def _run(run_dir: Path, rank: int) -> int:
                 for listener in record.listeners:
                     getattr(listener, "close", lambda: None)()
     return _farewell(run_dir, rank, status, reason, say)
+
+
+def _reason(e: Exception) -> str:
+    if isinstance(e, RuntimeError) and ran_out(e):
+        return (
+            "out of memory: take fewer segments (batch_size, strategy.batch_ramp), add "
+            "strategy=[micro_batch] or [recompute], or make the model smaller "
+            f"({str(e).strip().splitlines()[0][:160]})"
+        )
+    return f"{type(e).__name__}: {e}"
 
 
 def _farewell(run_dir: Path, rank: int, status: str, reason: str, say: Log) -> int:
@@ -244,13 +255,3 @@ def _mirrors(
     if settings.logger.get("name") != "wandb":
         return []
     return [WandbMirror(settings.logger, identity, run_dir, say)]
-
-
-if __name__ == "__main__":
-    code = main()
-    if int(os.environ.get("RANK", "0")) > 0:
-        # Its work is done and rank 0 has all of it: nothing is left that a teardown could break.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
