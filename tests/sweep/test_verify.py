@@ -28,6 +28,27 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
+def refused(found: Events) -> Events:
+    """As where data.path names no folder: nothing but the end."""
+    end = {**found[-1], "status": "refused", "reason": "data.path=x is not a folder."}
+    return [end]
+
+
+def test_a_run_that_was_refused_is_noted_and_compared_with_none(sweep: Path) -> None:
+    first, *others = runs(sweep)
+    edit(refused)(first)
+    assert "and not a start" in faults(first)  # asked for by name, it is no run
+    whole = verify(sweep)
+    assert whole[first.name].faults == []
+    assert whole[first.name].notes == [
+        "was refused before it started and measured nothing: data.path=x is not a folder"
+    ]
+    assert faults(sweep) == ""
+    for run in others:
+        edit(refused)(run)
+    assert faults(sweep) == "none of its runs has started: there is nothing to compare"
+
+
 def faster_clock(found: Events) -> None:
     """All clocks halved: twice as fast, says the record, while the calendar does not."""
     for e in found:

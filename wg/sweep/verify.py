@@ -30,12 +30,18 @@ def verify(path: Path) -> dict[str, Verdict]:
     subjects = []
     for folder in folders:
         subject, verdict = read_subject(folder)
+        if folder != path and subject is not None and (why := _never_began(subject)):
+            found[folder.name] = Verdict(notes=[why])
+            continue
         found[folder.name] = verdict if subject is None else check_run(subject)
         if subject is not None:
             subjects.append(subject)
     if folders == [path]:
         return found
-    return {**found, f"{path.name or path} as a sweep": check_sweep(subjects, path)}
+    whole = check_sweep(subjects, path)
+    if not subjects and not any(v.faults for v in found.values()):
+        whole.faults.append("none of its runs has started: there is nothing to compare")
+    return {**found, f"{path.name or path} as a sweep": whole}
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -49,6 +55,15 @@ def run_folders(path: Path) -> list[Path]:
     if not folders:
         raise UserError(f"{path} is neither a run nor a sweep: name a folder with a run.json.")
     return folders
+
+
+def _never_began(run: Subject) -> str | None:
+    """A sentence for a run that was refused before it started, as for a mistyped path: it has
+    measured nothing, so it can neither be at fault nor be compared."""
+    if not run.events or any(e["event"] != "end" or e["status"] != "refused" for e in run.events):
+        return None
+    reason = str(run.events[-1].get("reason") or "").rstrip(".")
+    return f"was refused before it started and measured nothing: {reason}"
 
 
 def check_run(run: Subject) -> Verdict:
