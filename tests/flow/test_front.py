@@ -164,3 +164,9 @@ def test_a_model_with_a_front_end_survives_its_folder(tmp_path) -> None:  # type
     mel, z = mel_of(voiced(4096))[:, :, :16], model.noise(1, 16)
     with torch.no_grad():
         assert torch.equal(loaded.infer(mel, z=z), model.infer(mel, z=z))
+
+
+def test_no_more_lags_than_the_mel_tells() -> None:
+    FlowConfig(front="lpc_whiten", front_order=256, front_n_fft=512)
+    with pytest.raises(UserError, match=r"order=257 .*n_fft=512 tells: at most half of it"):
+        FlowConfig(front="lpc_whiten", front_order=257, front_n_fft=512)

@@ -40,6 +40,11 @@ def test_no_number_is_taken_that_means_nothing(name: str, setting: str, value: A
         ({"adamw": {"eps": 0.0}}, "eps=0.0 must be positive"),
         ({"squeeze": {"n_early_size": 3}}, "n_early_size=3 must be even"),
         ({"warm_start": {"donor": "x", "donor_seconds": -0.5}}, "must not be negative"),
+        ({"whiten_init": {"seconds": 1e-9}}, "seconds=1e-09 must be at least 1"),
+        ({"conditional_init": {"seconds": 1e-3}}, "seconds=0.001 must be at least 1"),
+        ({"curriculum": {"segment_lengths": []}}, "segment_lengths=.. names no length"),
+        ({"batch_ramp": {"batch_sizes": []}}, "at least one size"),
+        ({"muon": {"adam_lr": -1.0}}, "muon.adam_lr=-1.0 must be positive"),
     ],
 )
 def test_what_lies_between_is_refused_too(recipe: dict[str, Any], sentence: str) -> None:

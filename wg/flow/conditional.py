@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wg.errors import UserError
 from wg.flow.conditioning import LEAK, FrameEncoder, Interpolation, TransposedConv
 from wg.flow.layers import Invertible1x1Conv, WeightNormConv1d
 from wg.flow.waveglow import WaveGlow
@@ -56,7 +57,8 @@ def frame_powers(
         left -= n * hop
         if left < hop:
             break
-    assert mels, "no audio to measure levels on"
+    if not mels:
+        raise UserError(f"no training clip is as long as a hop of {hop} samples: nothing to fit.")
     return torch.cat(mels), torch.cat(powers)
 
 

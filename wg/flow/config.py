@@ -66,6 +66,11 @@ class FlowConfig:
             )
         if self.upsample_kernel < self.upsample_stride:
             raise UserError("model.upsample_kernel must not be shorter than upsample_stride.")
+        if self.front == "lpc_whiten" and self.front_order > self.front_n_fft // 2:
+            raise UserError(
+                f"strategy.lpc_whiten.order={self.front_order} asks for more lags than a mel of "
+                f"data.mel.n_fft={self.front_n_fft} tells: at most half of it."
+            )
 
     def has_early_output(self, k: int) -> bool:
         """Whether channels leave the flow just before flow ``k`` (0-based)."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from wg.errors import UserError
+
 # Half a step of 16-bit PCM, as a variance: keeps digital silence invertible.
 _FLOOR = (0.5 / 32768) ** 2
 
@@ -26,7 +28,10 @@ def group_covariance(clips: Iterable[Tensor], n_group: int, n_samples: int) -> T
         count += len(groups)
         if count * n_group >= n_samples:
             break
-    assert count > 0, "no audio to measure a covariance on"
+    if count == 0:
+        raise UserError(
+            f"no training clip is as long as a group of {n_group} samples: nothing to whiten."
+        )
     return total / count + _FLOOR * torch.eye(n_group, dtype=torch.float64)
 
 

@@ -98,7 +98,8 @@ def apex(
     without it, and are younger.
     Fails: without a GPU, without the built kernels, with the unrelated package named apex: each
     refused by name. FusedAdam counts the steps of all weights together, so that flows which wake
-    later begin with smaller steps than under `adamw`. O1 does not go with `compile`, `fused_wn`,
+    later begin with smaller steps than under `adamw`. Tested on stand-ins of its classes only: no
+    build of apex has run this yet. O1 does not go with `compile`, `fused_wn`,
     `recompute` and `reversible`, O2 not with `compile` and `ddp`.
     """
     require(lr > 0, f"strategy.apex.lr={lr} must be positive.")

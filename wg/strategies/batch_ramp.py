@@ -22,6 +22,7 @@ def batch_ramp(
     """
     require(
         len(batch_sizes) > 0 and min(batch_sizes) >= 1,
-        f"strategy.batch_ramp.batch_sizes={list(batch_sizes)} must be at least 1 segment each.",
+        f"strategy.batch_ramp.batch_sizes={list(batch_sizes)} must name at least one "
+        "size, of at least 1 segment each.",
     )
     plan.batch_size = staircase(batch_sizes, until)

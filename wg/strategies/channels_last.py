@@ -12,8 +12,8 @@ def channels_last(plan: Plan) -> None:
     Source: torch.channels_last; https://docs.nvidia.com/deeplearning/performance, "Optimizing
     Convolutional Layers".
     Cost: gates are cut out of longer rows.
-    Fails: on a CPU core, where a step takes 8% longer and 6% more memory, and with `bf16` gains
-    nothing (reports/bench). `fused_wn` keeps channels
-    together by itself, so the two refuse each other. Not measured on a GPU.
+    Fails: on a CPU core, where a small model's step takes 8% longer, the paper's 17%, and with
+    `bf16` gains nothing (reports/bench). `fused_wn` keeps channels together by itself, so the two
+    refuse each other. Not measured on a GPU.
     """
     plan.wn = "channels_last"

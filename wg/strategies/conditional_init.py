@@ -27,7 +27,7 @@ def conditional_init(plan: Plan, seconds: float = 120.0) -> None:
     step size loses them within ten steps; warm up slowly. n_half units of each of two WNs begin
     with zero gain from the audio; in a WN of few channels that is a good share of them.
     """
-    require(seconds > 0, f"strategy.conditional_init.seconds={seconds} must be positive.")
+    require(seconds >= 1, f"strategy.conditional_init.seconds={seconds} must be at least 1.")
     n_samples = round(seconds * plan.base.sampling_rate)
 
     def start(model: WaveGlow, store: Store) -> None:

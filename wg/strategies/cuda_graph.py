@@ -24,6 +24,6 @@ def cuda_graph(plan: Plan) -> None:
     Cost: every segment length, batch size and stage of a growing flow is recorded for itself, on
     the clock `compile`; the graphs' memory is held.
     Fails: with large batches, whose kernels are long enough. Without a GPU it is refused before
-    anything is computed.
+    anything is computed. Not measured on a GPU.
     """
     plan.compile = "cudagraphs"  # GRAPHS of wg.train.compile

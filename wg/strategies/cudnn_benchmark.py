@@ -12,6 +12,6 @@ def cudnn_benchmark(plan: Plan) -> None:
     fastest algorithm's workspace.
     Fails: on a CPU it has no effect at all. Shapes that often change (`curriculum`, `batch_ramp`)
     are tried again each. Trials may end differently next time, so a resumed run continues with
-    other rounding. Scoring is always done without it.
+    other rounding. Scoring is always done without it. Not measured on a GPU.
     """
     plan.cudnn_benchmark = True

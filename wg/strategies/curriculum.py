@@ -22,6 +22,10 @@ def curriculum(
     Cost: none; a staircase of shapes is compiled once each.
     Fails: segments shorter than WN's receptive field teach edges.
     """
+    require(
+        len(segment_lengths) > 0,
+        "strategy.curriculum.segment_lengths=[] names no length: give at least one.",
+    )
     n = plan.base.segment_length * plan.base.batch_size
     for length in segment_lengths:
         require(

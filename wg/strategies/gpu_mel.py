@@ -18,5 +18,6 @@ def gpu_mel(plan: Plan) -> None:
     Cost: a store of its own beside the CPU's, whose mels differ by rounding.
     Fails: to change a run's headline: mels are kept for all arms and made on the clock `init`,
     which no recipe is charged for. Without a GPU it is refused before anything is computed.
+    Not measured on one.
     """
     plan.mel_device = "cuda"

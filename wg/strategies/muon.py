@@ -31,7 +31,8 @@ def muon(
     model with short segments, little in a large one.
     Fails: its step size is no Adam step size; without `lr_schedule` the end stays noisy.
     """
-    require(lr > 0 and adam_lr > 0, "strategy.muon: lr and adam_lr must be positive.")
+    require(lr > 0, f"strategy.muon.lr={lr} must be positive.")
+    require(adam_lr > 0, f"strategy.muon.adam_lr={adam_lr} must be positive.")
     require(0 <= momentum < 1, f"strategy.muon.momentum={momentum} must lie in [0, 1).")
     require(0 <= beta1 < 1 and 0 <= beta2 < 1, "strategy.muon: betas must lie in [0, 1).")
     require(1 <= steps <= 10, f"strategy.muon.steps={steps} must lie between 1 and 10.")

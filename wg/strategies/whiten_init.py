@@ -33,7 +33,7 @@ def whiten_init(plan: Plan, seconds: float = 300.0) -> None:
     Cost: one pass over the audio (charged to the run as data preparation).
     Fails: on audio that is mostly digital silence; the covariance is floored at half an LSB.
     """
-    require(seconds > 0, f"strategy.whiten_init.seconds={seconds} must be positive.")
+    require(seconds >= 1, f"strategy.whiten_init.seconds={seconds} must be at least 1.")
     n_samples = round(seconds * plan.base.sampling_rate)
 
     def whiten(model: WaveGlow, store: Store) -> None:
