@@ -99,10 +99,25 @@ def crossing(points: Sequence[Point], target: Target) -> float:
     return max((_crossing(points, c) for c in target.conditions), default=math.inf)
 
 
-def _crossing(points: Sequence[Point], condition: Condition) -> float:
+def bracket(points: Sequence[Point], target: Target) -> tuple[float, float]:
+    """The two neighbouring points between which :func:`crossing` lies, so that it depends on no
+    line: (inf, inf) when missed, the first point twice when met there."""
+    first = max((_met_from(points, c) for c in target.conditions), default=len(points))
+    if first == len(points):
+        return math.inf, math.inf
+    return points[max(first - 1, 0)][0], points[first][0]
+
+
+def _met_from(points: Sequence[Point], condition: Condition) -> int:
+    """Index of the first point from which on the condition is met to the end."""
     first = len(points)
     while first > 0 and condition.met(points[first - 1][1].get(condition.metric)):
         first -= 1
+    return first
+
+
+def _crossing(points: Sequence[Point], condition: Condition) -> float:
+    first = _met_from(points, condition)
     if first == len(points):
         return math.inf
     after, found = points[first]

@@ -25,6 +25,8 @@ from wg.report.still import curves_png
 from wg.report.throughput import read_throughput
 from wg.report.words import (
     MISSING,
+    at_start,
+    factor,
     factor_with_interval,
     metric_value,
     probability,
@@ -155,7 +157,27 @@ def _caption(results: Mapping[str, Any]) -> str:
         "shared seeds, in brackets a 95% t-interval (of two seeds only their range); quality is "
         "on all held-out speech at the end of the budget. Beside an arm its division: "
         + "; ".join(f"{d['division']}, {d['words']}" for d in results["divisions"])
-        + f".{_evidence(results)}"
+        + f".{_evidence(results)}{_lasting(results)}"
+    )
+
+
+def _lasting(results: Mapping[str, Any]) -> str:
+    """Factors to the baseline's own end, and what of them needs no line between snapshots."""
+    if (lasting := results["lasting"]) is None:
+        return ""
+    told = [
+        f"{n} before its first step"
+        if at_start(a)
+        else f"{n} {factor_with_interval(a['speed_up'])}, "
+        f"to the snapshot after it {factor(a['at_least'])}"
+        for n in results["ranking"]
+        if (a := lasting["arms"].get(n)) and (at_start(a) or a["speed_up"]["estimate"] is not None)
+    ]
+    if not told:
+        return ""
+    return (
+        " To what each seed of the baseline has at its own end (nats_per_sample and log_mel_l1; on "
+        f"a line between snapshots): {'; '.join(told)}."
     )
 
 

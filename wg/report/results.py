@@ -25,6 +25,9 @@
                     audio_seconds_per_second, relative (to the baseline: median, low, high,
                     coverage, n), flops_per_second, arithmetic, gemm_flops_per_second,
                     share_of_peak, finite, time_to_target, speed_up
+    lasting    to the baseline's own quality at its end, each seed's (null where there is none):
+               marks: seed -> metric -> value, baseline_seconds, arms: name -> seconds, between (the
+               snapshots around), speed_up, at_least (to the later snapshot: without a line)
     evidence   null without a target; else, each null where there is nothing to say:
       alpha         0.05
       sooner        words (what n can show), arms: name -> n, t, t_holm (one-sided p against the
@@ -78,6 +81,7 @@ from wg.report.data import Arm, Run, Sweep, sigma_of
 from wg.report.divisions import best_of_each, division_of
 from wg.report.ends import ends_of, ends_warnings
 from wg.report.evidence import evidence_of
+from wg.report.lasting import lasting_of
 from wg.report.normalised import normalised_warnings
 from wg.report.plain import NO_TIMING, speed_up_values, target_values, timing
 from wg.report.warn import warnings_of
@@ -154,6 +158,7 @@ def results_of(
             for n, arm in sweep.arms.items()
         ],
         "cost": cost,
+        "lasting": lasting_of(sweep),
         "evidence": evidence_of(sweep, comparisons, winner.arm),
         "other_targets": [
             {**target_values(c.target), "arms": {n: timing(n, c) for n in sweep.arms}}

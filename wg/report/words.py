@@ -113,6 +113,12 @@ def interval(s: Mapping[str, Any] | None) -> str:
     return f"{number(s['low'])}{_TIMES} to {number(s['high'])}{_TIMES} ({s['interval']})"
 
 
+def at_start(arm: Mapping[str, Any]) -> bool:
+    """Whether an arm of ``lasting`` was there at the first snapshot with every seed."""
+    between = list(arm["between"].values())
+    return bool(between) and all(b is not None and b[0] == b[1] for b in between)
+
+
 def factor_with_interval(s: Mapping[str, Any] | None) -> str:
     """``1.52x (1.3 to 1.8)`` for a narrow table, whose caption says what is in brackets."""
     if s is None or s["low"] is None:
