@@ -15,6 +15,7 @@ from wg.errors import UserError
 
 
 def sha256_bytes(data: bytes) -> str:
+    """64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -57,6 +58,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all, as :func:`write_atomic`."""
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 

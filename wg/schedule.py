@@ -24,6 +24,8 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
+    """The same value at every progress."""
+
     value: float
 
     def __call__(self, progress: float) -> float:

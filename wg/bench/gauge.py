@@ -52,6 +52,7 @@ def refusal(error: Exception) -> str:
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait for what is queued on a GPU; a CPU has nothing queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -44,6 +44,7 @@ Progress = Callable[[int], None]
 
 
 def make_step(variant: Variant) -> Step:
+    """The step of a variant on its own seeded batch, built and not yet run."""
     settings = settings_of(variant.config)
     batch = batch_of(settings)
     if variant.kind == PEER:
@@ -54,6 +55,7 @@ def make_step(variant: Variant) -> Step:
 
 
 def batch_of(settings: Settings) -> Batch:
+    """(mel, audio) of the size that these settings train on."""
     segments, samples = shape(settings)
     return make_batch(settings.data.mel, segments, samples)
 

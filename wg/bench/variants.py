@@ -45,6 +45,7 @@ class Sizes:
 
 
 def plain(sizes: Sizes) -> Variant:
+    """Training as published, which every ratio is relative to."""
     return Variant(PLAIN, PLAIN, compose_config(sizes, "nvidia"))
 
 
@@ -123,4 +124,5 @@ def compose_config(sizes: Sizes, recipe: str) -> dict[str, Any]:
 
 
 def names(variants: Sequence[Variant]) -> list[str]:
+    """Of each, in order."""
     return [v.name for v in variants]

@@ -13,6 +13,7 @@ FORMAT = "wg-export-1"
 
 
 def file_facts(data: bytes) -> dict[str, Any]:
+    """SHA-256 and size in bytes, as the manifest lists them."""
     return {"sha256": sha256_bytes(data), "bytes": len(data)}
 
 

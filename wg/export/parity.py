@@ -151,6 +151,7 @@ def onnx_runner(model: bytes) -> Runner:
 
 
 def measure(runtime: str, run: Runner, cases: Sequence[Case]) -> list[Parity]:
+    """One comparison with PyTorch for each case; ``runtime`` names what ``run`` runs."""
     return [compare(runtime, case, run(case.mel, case.z)) for case in cases]
 
 

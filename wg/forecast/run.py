@@ -39,6 +39,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Findings:
+    """The command, this machine, every arm, the named GPUs, and what was assumed."""
+
     command: str
     here: Here
     arms: list[Arm]

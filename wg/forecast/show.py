@@ -117,6 +117,7 @@ def _batch(forecasts: Sequence[Forecast]) -> str:
 
 
 def hours(seconds: float) -> str:
+    """Seconds as hours in a cell."""
     return _number(seconds / 3600)
 
 

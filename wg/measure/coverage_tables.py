@@ -17,6 +17,7 @@ def origin(found: dict[str, Any]) -> str:
 
 
 def joined(*parts: str) -> str:
+    """Paragraphs of a Markdown file."""
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,6 +45,7 @@ def _text(value: Any) -> str:
 
 
 def percent(value: float | None) -> str:
+    """A share as a cell."""
     return "-" if value is None else f"{value:.1%}"
 
 

@@ -153,6 +153,7 @@ def train_curve(events: list[Event]) -> list[Event]:
 
 
 def snapshots(events: list[Event]) -> list[Event]:
+    """By index; the newest of each, as an attempt may have taken one again."""
     return _latest(events, "snapshot", lambda e: e["index"])
 
 

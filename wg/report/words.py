@@ -251,4 +251,5 @@ def _not_shown(results: Mapping[str, Any], arm: str, speed: SpeedUp) -> str:
 
 
 def count(n: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
     return f"{n} {what}{'' if n == 1 else 's'}"

@@ -146,6 +146,7 @@ _TRAINING = ("train", "clock", "snapshot", "trained")
 
 
 def listed_numbers(numbers: list[int]) -> str:
+    """The first few, in words."""
     return ", ".join(map(str, numbers[:6])) + (", ..." if len(numbers) > 6 else "")
 
 

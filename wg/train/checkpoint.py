@@ -96,6 +96,7 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 def step_path(folder: Path, step: int) -> Path:
+    """Where the state after ``step`` lies; names sort as steps do."""
     return folder / f"step-{step:09d}"
 
 

@@ -126,6 +126,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
+    """As the kernel or the platform names it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

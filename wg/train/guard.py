@@ -139,6 +139,7 @@ def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no element is NaN or infinite; one wait for a GPU, however many tensors."""
     flags = [t.isfinite().all() for t in tensors]
     return not flags or bool(torch.stack(flags).all())
 

@@ -116,6 +116,7 @@ def phases(plan: Plan, config: FlowConfig) -> tuple[Phase, ...]:
 
 
 def shape_at(plan: Plan, config: FlowConfig, progress: float) -> Shape:
+    """The step that is made at ``progress`` (0 to 1): batch, samples, flows and width."""
     samples, batch = step_shape(plan, progress)
     flows = width = None
     if plan.n_active_flows is not None:
@@ -128,4 +129,5 @@ def shape_at(plan: Plan, config: FlowConfig, progress: float) -> Shape:
 
 
 def flops_of(config: FlowConfig, shape: Shape) -> int:
+    """Model FLOPs of one such step, forwards and backwards."""
     return step_flops(config, shape.batch, shape.samples, shape.flows, shape.width)

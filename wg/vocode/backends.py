@@ -71,6 +71,10 @@ def open_voice(model: Path, backend: Name, device: Device, block: int) -> Voice:
 
 
 def resolve_device(device: str) -> torch.device:
+    """auto: the GPU when there is one.
+
+    Errors: UserError for another word, or a GPU that is not there.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device={device} is unknown: {nearest(device, ('auto', 'cpu', 'cuda'))}")
     if device == "cuda" and not torch.cuda.is_available():
