@@ -91,6 +91,7 @@ def test_the_page_and_the_table_tell_it(lasting: Path, tmp_path: Path, write_run
         write_run(lasting, "slow", seed, [(0.0, 1.0), (20.0, 0.9)])
     page = write_report(lasting, tmp_path / "r", say=lambda _: None).read_text()
     assert "Does the lead last?" in page
+    assert "there before its first step" in page
     results: dict[str, Any] = json.loads((tmp_path / "r" / "results.json").read_text())
     assert results["lasting"]["arms"]["fast"]["at_least"]["estimate"] == pytest.approx(200 / 30)
     table = (tmp_path / "r" / "table.md").read_text()

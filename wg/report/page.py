@@ -36,6 +36,7 @@ def render(
         lstrip_blocks=True,
     )
     env.tests["untrained"] = words.untrained
+    env.tests["at_start"] = words.at_start
     env.filters.update(
         number=words.number,
         plain=lambda value: words.MISSING if value is None else f"{value:g}",
