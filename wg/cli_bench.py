@@ -37,6 +37,8 @@ def bench() -> None:
 @click.option("--recipe", "recipes", multiple=True, help="This recipe of conf/recipe, too.")
 @click.option("--peer", type=_PATH, metavar="DIR",
               help="A checkout of NVIDIA/waveglow, whose own code is timed, too.")  # fmt: skip
+@click.option("--against", type=click.Choice(["plain", "peer"]), default="plain",
+              show_default=True, help="What all others are measured against.")  # fmt: skip
 @click.option("--only", is_flag=True, help="Nothing but what these options name, and plain.")
 @click.option("-o", "--out", type=_PATH,
               help="JSON, and .md beside it [runs/bench/step-MODEL-DEVICE.json].")  # fmt: skip
@@ -50,13 +52,15 @@ def step(
     strategies: tuple[str, ...],
     recipes: tuple[str, ...],
     peer: Path | None,
+    against: str,
     only: bool,
     out: Path | None,
 ) -> None:
     """Time one training step of plain WaveGlow against each system strategy.
 
     Forward, backward and the optimizer's step on a made batch; no corpus is needed. Each variant
-    alternates with plain in one process, and must compute plain's loss and gradients to count.
+    alternates with plain (or, --against peer, with NVIDIA's own code) in one process, and must
+    compute its loss and gradients to count.
     Strategies of other kinds may be added with --strategy and --recipe and are marked as other
     mathematics. Ctrl-C keeps what was measured.
     """
@@ -74,8 +78,10 @@ def step(
     check_target(target)
     if only and not (strategies or recipes or peer):
         raise UserError("--only leaves nothing: add --strategy, --recipe or --peer")
+    if against == "peer" and peer is None:
+        raise UserError("--against peer needs one: add --peer DIR, a checkout of NVIDIA/waveglow")
     sizes = Sizes(model, batch, segment, threads, where)
-    variants = choose(sizes, strategies, recipes, peer, only)
+    variants = choose(sizes, strategies, recipes, peer, only, against == "peer")
     command = shlex.join(["wg", *sys.argv[1:]])
     findings, complete = bench_step(
         variants,

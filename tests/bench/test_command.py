@@ -48,6 +48,10 @@ def test_the_command(wg: Callable[..., subprocess.CompletedProcess[str]], tmp_pa
     again = wg("bench", "step", "--only", "-o", "b/step.json")
     assert again.returncode == 2
     assert "--only leaves nothing" in again.stderr
+    alone = wg("bench", "step", "--against", "peer", "-o", "b/step.json")
+    assert alone.returncode == 2
+    assert "--against peer needs one: add --peer DIR" in alone.stderr
+    assert json.loads((tmp_path / "b" / "step.json").read_text()) == found
 
 
 def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -120,6 +124,8 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written below"):
         check_target(tmp_path / "file" / "step.json")
     check_target(tmp_path / "new" / "deeper" / "step.json")
+    (tmp_path / "earlier.json").write_text('{"format": "wg-bench-step/1"}')
+    check_target(tmp_path / "earlier.json")
 
 
 def test_the_order_of_rows() -> None:

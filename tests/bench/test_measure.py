@@ -46,8 +46,8 @@ def test_a_comparison() -> None:
     assert found["agreement"]["same"] is True
     assert found["clock"] == "cpu"
     assert {len(times) for times in found["times"].values()} == {3}
-    assert found["samples"] == {"plain": 4096, "variant": 4096}
-    assert found["flops"]["plain"] == found["flops"]["variant"] > 1e8
+    assert found["samples"] == {"base": 4096, "variant": 4096}
+    assert found["flops"]["base"] == found["flops"]["variant"] > 1e8
     told = row(variant, found)
     assert told["verdict"] == "same"
     assert 0 < told["gemm_share"] < 1
@@ -94,7 +94,7 @@ def test_other_mathematics_is_marked_and_its_flops_counted() -> None:
     variant = combination(TINY, "{grow_flows: {n_flows: [2, 3], until: [0.5]}, bf16: {}}")
     found = compared(variant, repeats=1)
     assert found["agreement"]["same"] is None
-    assert found["flops"]["variant"] < found["flops"]["plain"]
+    assert found["flops"]["variant"] < found["flops"]["base"]
     told = row(variant, found)
     assert told["verdict"] == "other"
     assert "other mathematics" in cells(told)[-1]

@@ -12,7 +12,7 @@ from wg.bench import measure
 from wg.bench.measure import compare
 from wg.bench.peer import PeerStep, import_glow
 from wg.bench.step import settings_of
-from wg.bench.variants import PEER, Sizes, Variant, plain
+from wg.bench.variants import PEER, Sizes, Variant, combination, plain
 from wg.errors import UserError
 
 # What NVIDIA's glow.py offers, made of wg's own parts.
@@ -50,6 +50,17 @@ def test_a_peer_beside_ours(tmp_path: Path) -> None:
     (tmp_path / "glow.py").write_text(STAND_IN.replace("return nll(", "return 1.01 * nll("))
     found = compare(plain(SMALL), peer_of(tmp_path), 1, lambda done: None)
     assert found["agreement"]["same"] is False
+
+
+def test_ours_against_a_peer(tmp_path: Path) -> None:
+    """Inner gradients are there to be compared: the peer's couplings do not start as identities."""
+    (tmp_path / "glow.py").write_text(STAND_IN)
+    fused = combination(SMALL, "[fused_wn]")
+    found = compare(peer_of(tmp_path), fused, 1, lambda done: None)
+    assert found["agreement"]["same"] is True
+    assert found["agreement"]["gradients"] < 1e-5
+    (tmp_path / "glow.py").write_text(STAND_IN.replace("return nll(", "return 1.01 * nll("))
+    assert compare(peer_of(tmp_path), fused, 1, lambda _: None)["agreement"]["same"] is False
 
 
 @pytest.mark.skipif(

@@ -88,3 +88,9 @@ def test_only_and_twice() -> None:
     assert [v.name for v in choose(TINY, ["[bf16]"], only=True)] == ["plain", "bf16"]
     names = [v.name for v in choose(TINY, ["bf16"])]
     assert names.count("bf16") == 1
+
+
+def test_against_a_peer(tmp_path: Path) -> None:
+    (tmp_path / "glow.py").touch()
+    chosen = choose(TINY, ["[bf16]"], peer=tmp_path, only=True, against_peer=True)
+    assert [v.name for v in chosen] == ["NVIDIA/waveglow", "plain", "bf16"]

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: ``python -m wg.bench.measure TASK.json RESULT.json``.
 
 A process for each, because memory, kernel caches and process-wide switches of one variant would
-colour the next. TASK names ``what``: "compare" (plain and one variant, interleaved) or "memory".
+colour the next. TASK names ``what``: "compare" (the base and one variant, interleaved) or "memory".
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def batch_of(settings: Settings) -> Batch:
     return make_batch(settings.data.mel, segments, samples)
 
 
-def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) -> dict[str, Any]:
+def compare(base: Variant, variant: Variant, repeats: int, progress: Progress) -> dict[str, Any]:
     """Times of both, repetition by repetition, and whether they do the same."""
-    ours = settings_of(plain.config)
+    ours = settings_of(base.config)
     device = resolve_device(ours.device)
-    a, b = make_step(plain), make_step(variant)
+    a, b = make_step(base), make_step(variant)
     allowed = allowed_to(variant)
     if allowed is not None:
         b.load(a.weights())
@@ -72,15 +72,15 @@ def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) 
         step.use()
         step.settle()
     agreed = agreement(trace(a), trace(b), allowed)
-    gemm, steps = Gemm(device), {"plain": a, "variant": b}
+    gemm, steps = Gemm(device), {"base": a, "variant": b}
     gemm()
     first = min(run(step, WARM_UP, device).wall / WARM_UP for step in steps.values())
     n_steps = steps_of_a_repetition(first)
-    times: dict[str, list[Seconds]] = {"gemm": [], "plain": [], "variant": []}
+    times: dict[str, list[Seconds]] = {"gemm": [], "base": [], "variant": []}
     for i in range(repeats):
         times["gemm"].append(seconds(gemm, device))
         # Who is second may find caches warm: they take turns.
-        for name in ("plain", "variant") if i % 2 == 0 else ("variant", "plain"):
+        for name in ("base", "variant") if i % 2 == 0 else ("variant", "base"):
             times[name].append(run(steps[name], n_steps, device))
         progress(i + 1)
     final = float(b.backward())
@@ -90,7 +90,7 @@ def compare(plain: Variant, variant: Variant, repeats: int, progress: Progress) 
         "times": {name: [asdict(t) for t in ts] for name, ts in times.items()},
         "samples": {name: step.batch.samples for name, step in steps.items()},
         "batch": {name: list(step.batch.audio.shape) for name, step in steps.items()},
-        "flops": {"plain": flops_of(plain), "variant": flops_of(variant)},
+        "flops": {"base": flops_of(base), "variant": flops_of(variant)},
         "gemm": {"n": gemm.n, "flops": gemm.flops},
         "agreement": agreed.to_dict(),
         "tolerance": None if allowed is None else asdict(allowed),
@@ -173,7 +173,7 @@ def main(task: Path, result: Path) -> None:
             found = memory(variant)
         else:
             found = compare(
-                Variant(**wanted["plain"]),
+                Variant(**wanted["base"]),
                 variant,
                 wanted["repeats"],
                 lambda done: print(f"{PROGRESS}{done}", flush=True),

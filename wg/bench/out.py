@@ -34,7 +34,9 @@ def _is_own(path: Path) -> bool:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    # An earlier version's table is this command's too: it may be measured anew.
+    kind = FORMAT.rsplit("/", 1)[0]
+    return isinstance(found, dict) and str(found.get("format")).rsplit("/", 1)[0] == kind
 
 
 def write(path: Path, findings: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wg.bench.batch import Batch
 from wg.bench.switches import Switches
+from wg.bench.zeros import fill_zeros
 from wg.errors import UserError
 from wg.flow.config import FlowConfig
 from wg.train.build import set_matmul
@@ -72,6 +73,7 @@ class PeerStep:
             ).to(device)  # fmt: skip
         except Exception as error:
             raise UserError(f"{self.where} does not build here ({_what(error)})") from None
+        fill_zeros(self.model)
         self.loss = glow.WaveGlowLoss(sigma)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LR)
         self.switches = Switches.now()

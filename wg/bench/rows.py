@@ -9,16 +9,16 @@ from typing import Any
 from wg.bench.variants import Variant
 from wg.measure.ratio import paired_ratio
 
-FORMAT = "wg-bench-step/1"
+FORMAT = "wg-bench-step/2"
 
 
 @dataclass(frozen=True)
 class Row:
-    """ratio: plain's seconds a sample over the variant's, so above 1 the variant is faster, with
-    median, low, high, coverage, n. samples_per_second by the clock that is named. gemm_share: model
-    FLOPs a second as a share of the rate of a large fp32 matrix product measured in between.
-    verdict: "same", "WRONG" (it promises plain's mathematics and does not keep it), "other" (it
-    promises none), or "refused". raw: all times and sizes.
+    """ratio: the base's (plain's or a peer's) seconds a sample over the variant's, so above 1 the
+    variant is faster, with median, low, high, coverage, n. samples_per_second by the clock that is
+    named. gemm_share: model FLOPs a second as a share of the rate of a large fp32 matrix product
+    measured in between. verdict: "same", "WRONG" (it promises plain's mathematics and does not keep
+    it), "other" (it promises none), or "refused". raw: all times and sizes.
     """
 
     name: str
@@ -45,8 +45,8 @@ def row_of(variant: Variant, timed: dict[str, Any], kept: dict[str, Any]) -> Row
     """From what :func:`wg.bench.measure.compare` and :func:`wg.bench.measure.memory` found."""
     clock, samples = timed["clock"], timed["samples"]
     times = {name: [t[clock] for t in ts] for name, ts in timed["times"].items()}
-    a_sample = {name: [t / samples[name] for t in times[name]] for name in ("plain", "variant")}
-    ratio = paired_ratio(a_sample["plain"], a_sample["variant"])
+    a_sample = {name: [t / samples[name] for t in times[name]] for name in ("base", "variant")}
+    ratio = paired_ratio(a_sample["base"], a_sample["variant"])
     step = median(times["variant"]) / timed["steps_per_repetition"]
     gemm_rate = timed["gemm"]["flops"] / median(times["gemm"])
     same = timed["agreement"]["same"]

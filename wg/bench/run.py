@@ -1,4 +1,5 @@
-"""``wg bench step``: every variant against plain training, one process a measurement."""
+"""``wg bench step``: every variant against plain training or a peer's code, one process a
+measurement."""
 
 from __future__ import annotations
 
@@ -33,9 +34,11 @@ def choose(
     recipes: Sequence[str] = (),
     peer: Path | None = None,
     only: bool = False,
+    against_peer: bool = False,
 ) -> list[Variant]:
-    """Plain training first, as its own control; then every system strategy (not with ``only``),
-    and what was asked for besides.
+    """What all others are measured against first, as its own control: plain training, or with
+    ``against_peer`` the peer; then every system strategy (not with ``only``), and what was asked
+    for besides.
 
     Errors: UserError for names that do not exist.
     """
@@ -46,7 +49,8 @@ def choose(
     if peer is not None:
         if not (peer / "glow.py").is_file():
             raise UserError(f"--peer={peer} has no glow.py: name a checkout of NVIDIA/waveglow")
-        chosen.append(Variant("NVIDIA/waveglow", PEER, base.config, str(peer.resolve())))
+        theirs = Variant("NVIDIA/waveglow", PEER, base.config, str(peer.resolve()))
+        chosen.insert(0 if against_peer else len(chosen), theirs)
     # A system strategy that is named as well is measured once.
     return list({v.name: v for v in chosen}.values())
 
@@ -58,8 +62,10 @@ def bench_step(
     say: Say,
     keep: Callable[[dict[str, Any]], None] = lambda findings: None,
 ) -> tuple[dict[str, Any], bool]:
-    """(the findings as plain values, whether all was measured): Ctrl-C keeps what there is. So does
-    a kill what ``keep`` was given, which is called after every row."""
+    """All ``variants`` against the first of them.
+
+    Gives (the findings as plain values, whether all was measured): Ctrl-C keeps what there is. So
+    does a kill what ``keep`` was given, which is called after every row."""
     base = variants[0].config
     about = header(FORMAT, command, base)
     rows: list[Row] = []
@@ -69,6 +75,7 @@ def bench_step(
             **about,
             "complete": complete,
             "model": base["model"],
+            "base": variants[0].name,
             "repeats": repeats,
             "rows": [asdict(row) for row in rows],
         }
@@ -102,7 +109,7 @@ def _measure(base: Variant, variant: Variant, repeats: int, say: Say) -> Row:
         say(f"  {refusal}")
         return failed_row(variant, str(refusal))
     timed = _in_a_process(
-        {"what": "compare", "plain": asdict(base), "variant": asdict(variant), "repeats": repeats},
+        {"what": "compare", "base": asdict(base), "variant": asdict(variant), "repeats": repeats},
         LateBar(repeats, variant.name),
     )
     if "times" not in timed:

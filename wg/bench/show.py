@@ -9,7 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-HEAD = ("step", "kind", "times plain's speed", "samples/s", "of GEMM rate", "peak MB", "same loss?")
+HEAD = (
+    "step",
+    "kind",
+    "times {base}'s speed",
+    "samples/s",
+    "of GEMM rate",
+    "peak MB",
+    "same loss?",
+)
 ARMS_HEAD = ("arm", "audio s/s", "times the baseline's", "GFLOP/s", "of peak", "arithmetic")
 ORDER = ("same", "other", "WRONG", "refused")
 
@@ -17,7 +25,7 @@ ORDER = ("same", "other", "WRONG", "refused")
 def show(findings: Mapping[str, Any], console: Console) -> None:
     """Table and notes on the terminal."""
     table = Table(box=None, pad_edge=False)
-    for i, name in enumerate(HEAD):
+    for i, name in enumerate(head(findings)):
         table.add_column(name, overflow="fold", justify="right" if i in (3, 4, 5) else "left")
     for row in ordered(findings):
         style = {"WRONG": "red", "refused": "dim"}.get(row["verdict"], "")
@@ -66,14 +74,19 @@ def arm_cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 def markdown(findings: Mapping[str, Any]) -> str:
     """The same as a page."""
     lines = [f"    {findings['command']}", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|---|---|---|---:|---:|---:|---|"]
+    lines += ["| " + " | ".join(head(findings)) + " |", "|---|---|---|---:|---:|---:|---|"]
     for row in ordered(findings):
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells(row)) + " |")
     return "\n".join([*lines, "", *(f"{line}\n" for line in notes(findings))])
 
 
+def head(findings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the columns."""
+    return tuple(name.format(base=findings["base"]) for name in HEAD)
+
+
 def ordered(findings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows with plain first, then the fastest of what does the same, of what does not, and what
+    """Rows with the base first, then the fastest of what does the same, of what does not, and what
     was refused."""
     first, *rest = findings["rows"] or [None]
     rest.sort(
@@ -118,7 +131,7 @@ def _same(row: Mapping[str, Any]) -> str:
 
 def notes(findings: Mapping[str, Any]) -> list[str]:
     """What the numbers are and where they are from."""
-    m = findings["machine"]
+    m, base = findings["machine"], findings["base"]
     measured = [row for row in findings["rows"] if row["raw"]]
     lines = []
     if measured:
@@ -127,9 +140,9 @@ def notes(findings: Mapping[str, Any]) -> list[str]:
         clock = "wall seconds, synchronised" if raw["clock"] == "wall" else "process CPU seconds"
         lines.append(
             f"{B} x {T} samples a step; {clock}; {ratio['n']} repetitions of "
-            f"{raw['steps_per_repetition']} steps, plain and variant in turns in one process: "
+            f"{raw['steps_per_repetition']} steps, {base} and variant in turns in one process: "
             f"median and {100 * ratio['coverage']:.1f}% interval (order statistics) of the paired "
-            "ratios. The row plain is plain against itself: what the method sees where there is "
+            f"ratios. The row {base} is {base} against itself: what the method sees where there is "
             "nothing to see."
         )
         n, seconds = raw["gemm"]["n"], [t[raw["clock"]] for t in raw["times"]["gemm"]]
@@ -140,7 +153,7 @@ def notes(findings: Mapping[str, Any]) -> list[str]:
             f"{measured[0]['peak_of']}, in a process of its own."
         )
         lines.append(
-            "Same loss: differences to plain from equal weights, of the loss, of all gradients, "
+            f"Same loss: differences to {base} from equal weights, of the loss, of all gradients, "
             "and of how far the next steps lower the loss; a step beyond its arithmetic's "
             "tolerance has no speed."
         )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from wg.bench.batch import Batch
 from wg.bench.switches import Switches
+from wg.bench.zeros import fill_zeros
 from wg.errors import UserError
 from wg.strategies import make_plan
 from wg.train.build import build, precision_plugin
@@ -25,9 +26,6 @@ from wg.train.guard import MIN_SCALE
 from wg.train.prepare import prepare
 from wg.train.settings import Settings, step_shape
 
-# Standard deviation of what replaces zeros, times the root of the fan-in. Couplings then neither
-# are identities, whose inner gradients vanish, nor blow up over 12 flows.
-SPREAD = 0.1
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # whose plugins need no loop
 
 
@@ -151,14 +149,3 @@ def shape(settings: Settings) -> tuple[int, int]:
     """(segments, samples in each) of a step, at the end of training, which most steps are like."""
     length, batch = step_shape(settings.plan(), 1.0)
     return batch, length
-
-
-@torch.no_grad()
-def fill_zeros(model: nn.Module) -> None:
-    """Small noise in place of parameters that start at zero, the same for the same names: a new
-    coupling is an identity and passes no gradient on, so that a wrong one could not be told."""
-    for i, (_, p) in enumerate(sorted(model.named_parameters())):
-        if not p.any():
-            fan_in = max(p[0].numel() if p.ndim > 1 else p.numel(), 1)
-            noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
-            p.copy_(noise * SPREAD / fan_in**0.5)
