@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,24 @@ def test_its_records_give_its_figures(study: str, tmp_path: Path) -> None:
         assert found == near(was)
     if then.get("lasting"):  # studies whose question it is
         assert now["lasting"] == near(then["lasting"])
+
+
+def test_the_long_baseline_gives_its_figures(tmp_path: Path) -> None:
+    """One long run of the baseline beside the other arms' records, which are committed once."""
+    study = REPORTS / "lasting" / "it"
+    [long] = (study / "long").glob("nvidia-*")
+    others = [run for run in (study / "runs").glob("*-s0-*") if not run.name.startswith("nvidia")]
+    assert len(others) == 3
+    for run in (long, *others):
+        shutil.copytree(run, tmp_path / "runs" / run.name)
+    assert verify(tmp_path / "runs")[long.name].faults == []
+    target = read_target("nvidia-600cpu", conf_dir() / "target")
+    page = write_report(tmp_path / "runs", tmp_path / "page", None, lambda _: None, target)
+    now = json.loads((page.parent / "results.json").read_text())
+    then = json.loads((study / "long" / "results.json").read_text())
+    assert now["lasting"] == near(then["lasting"])
+    assert then["lasting"]["arms"]["cheap"]["at_least"]["estimate"] > 70
+    assert figures(now) == near(figures(then))
 
 
 def near(figures: Any) -> Any:
