@@ -28,6 +28,7 @@ STUDIES: dict[str, tuple[str, str, str | None, str | None]] = {
     "ear/runs": ("ear/results.json", "hear-1.6", "nvidia +[mel_consistency]", None),
     "lasting/it/runs": ("lasting/it/results.json", "nvidia-600cpu", None, None),
     "lasting/lj/runs": ("lasting/lj/results.json", "nvidia-600cpu", None, None),
+    "members/runs": ("members/results.json", "asterisk-60s-nats", None, None),
     "prediction_order/runs": (
         "prediction_order/results.json", "small-hard", "predict lpc_whiten.order=32", None,
     ),

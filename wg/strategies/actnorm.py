@@ -11,5 +11,7 @@ def actnorm(plan: Plan) -> None:
     Source: Kingma & Dhariwal 2018 (Glow), section 3.1, https://arxiv.org/abs/1807.03039.
     Cost: one forward pass over a batch before the first step (data preparation).
     Fails: diagonal only: neighbouring samples stay correlated, which `whiten_init` removes.
+    Seen: an early target is met before the first step, 146 times sooner than `nvidia` (93 to 229,
+    three seeds, reports/members).
     """
     plan.actnorm = True

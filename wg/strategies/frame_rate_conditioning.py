@@ -12,5 +12,7 @@ def frame_rate_conditioning(plan: Plan) -> None:
     convolution); the interpolation is that of wg.flow.conditioning.
     Cost: two convolutions over frames; the mean and deviation of the training mels.
     Fails: four more frames of latency when streaming.
+    Seen: 2.2 times sooner than `nvidia` to an early target, 1.8 to 2.8, at 2.4 times the samples a
+    second (three seeds, reports/members).
     """
     plan.conditioning = "frame_rate"

@@ -26,6 +26,8 @@ def grow_width(
     https://arxiv.org/abs/1511.05641), with zeros for copies (wg.flow.width).
     Cost: slices of the weights in every narrow step; Adam's moments of new channels start empty.
     Fails: where the model is so narrow that a step is overhead; there, half saves little.
+    Seen: 0.98 of `nvidia`'s speed to an early target, 0.90 to 1.07, at 1.18 times the samples a
+    second (three seeds, reports/members).
     """
     require(
         len(shares) > 0 and shares[-1] == 1 and list(shares) == sorted(set(shares)),

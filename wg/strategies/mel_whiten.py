@@ -17,5 +17,7 @@ def mel_whiten(plan: Plan) -> None:
     Cost: an 8 x 8 factorisation a group, about a hundredth of a small model's step.
     Fails: where the mel is not that of the audio (predicted mels that are too smooth); groups
     stay correlated, which `lpc_whiten` removes too.
+    Seen: -3.64 nats and a log-mel L1 of 1.78 after 120 s of audio, where `nvidia` has -1.07 and
+    3.96 (three seeds, reports/members).
     """
     plan.front = Front("mel_whiten")

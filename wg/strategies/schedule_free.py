@@ -87,6 +87,8 @@ def schedule_free(
     Cost: none over Adam in memory (z in place of the first moment); averaging is in the step.
     Fails: with a step size tuned for a decaying schedule it does worse: it bears, and wants, a
     larger one.
+    Seen: 2.6 times sooner than `nvidia` to an early target, 1.0 to 6.6 (three seeds,
+    reports/members).
     """
     require(lr > 0, f"strategy.schedule_free.lr={lr} must be positive.")
     require(eps > 0, f"strategy.schedule_free.eps={eps} must be positive.")

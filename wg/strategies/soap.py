@@ -45,6 +45,8 @@ def soap(
     the small model's takes 1.9 times as long on a CPU core (reports/bench).
     Fails: steps of little audio, whose arithmetic is less than the optimizer's. The first step
     only measures and moves nothing.
+    Seen: 1.46 times sooner than `nvidia` to an early target, 0.87 to 2.44 (three seeds,
+    reports/members).
     """
     require(lr > 0, f"strategy.soap.lr={lr} must be positive.")
     require(0 <= beta1 < 1 and 0 <= beta2 < 1, "strategy.soap: betas must lie in [0, 1).")
